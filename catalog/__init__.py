@@ -1,0 +1,1 @@
+"""Reading a catalogue and decoding its media under limits."""

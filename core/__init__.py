@@ -1,0 +1,1 @@
+"""The ground: errors, configuration, data contracts, keys and the only commit path."""

@@ -1,0 +1,147 @@
+"""The feature views as data: names, types and meaning of every feature, one place for all rooms.
+
+`enrichers` fill these views, `feature_repo` declares them to Feast, the feature dictionary is generated from them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from core.contracts import CREATED, EVENT, TIMESTAMP, VECTOR, WORK_KEY
+
+CONTENT_ENTITY = "content_id"
+SHOW_ENTITY = "show_id"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of a view. `description` says the unit and the range."""
+
+    name: str
+    type: pa.DataType
+    description: str
+
+
+@dataclass(frozen=True)
+class View:
+    """A Feast feature view: one row a key and version, stored under `offline/<name>/`."""
+
+    name: str
+    entity: str
+    features: tuple[Feature, ...]
+    description: str
+    stable_name: str | None = None  # what feature services call it, where `name` carries a model
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Arrow schema of an offline part: key, features, event and created timestamps, work key."""
+        return pa.schema(
+            [
+                pa.field(self.entity, pa.string(), nullable=False),
+                *(pa.field(f.name, f.type) for f in self.features),
+                pa.field(EVENT, TIMESTAMP, nullable=False),
+                pa.field(CREATED, TIMESTAMP, nullable=False),
+                pa.field(WORK_KEY, pa.string(), nullable=False),
+            ]
+        )
+
+
+def _view(name: str, description: str, *features: tuple[str, pa.DataType, str], entity: str = CONTENT_ENTITY) -> View:
+    return View(name, entity, tuple(Feature(*f) for f in features), description)
+
+
+F32, I64, STR, BOOL = pa.float32(), pa.int64(), pa.string(), pa.bool_()
+STRINGS = pa.list_(pa.field("element", STR))
+
+CONTENT = _view(
+    "content",
+    "What the catalogue says of a content.",
+    ("kind", STR, "track, episode or chapter"),
+    ("title", STR, "title as catalogued"),
+    ("show_id", STR, "show, album or book the content belongs to; null where it stands alone"),
+    ("declared_language", STR, "language as catalogued (BCP 47), not detected"),
+    ("explicit", BOOL, "explicit flag as catalogued; null where unknown"),
+    ("published_at", TIMESTAMP, "publication time, UTC"),
+    ("has_audio", BOOL, "the catalogue names an audio file"),
+    ("has_image", BOOL, "the catalogue names a cover, or the audio file embeds one"),
+)
+
+ACOUSTIC = _view(
+    "acoustic",
+    "Measurements of the decoded audio.",
+    ("duration_s", F32, "decoded duration in seconds"),
+    ("source_sample_rate_hz", I64, "sample rate of the file"),
+    ("source_channels", I64, "channels of the file"),
+    ("loudness_lufs", F32, "integrated loudness, LUFS (EBU R128, ITU-R BS.1770-4); null below the -70 LUFS gate"),
+    ("loudness_range_lu", F32, "loudness range, LU (EBU Tech 3342)"),
+    ("true_peak_dbtp", F32, "true peak, dBTP, 4x oversampled (ITU-R BS.1770-4 annex 2); null for digital silence"),
+    ("tempo_bpm", F32, "beats per minute; null where no beat was found"),
+    ("silence_ratio", F32, "share of 100 ms blocks below -50 dBFS, 0 to 1"),
+)
+
+SPEECH = _view(
+    "speech",
+    "Who sounds when, and the words of what is mostly speech.",
+    ("speech_ratio", F32, "share of the duration with speech, 0 to 1"),
+    ("music_ratio", F32, "share of the duration with music, 0 to 1"),
+    ("transcript", STR, "words heard; null where speech is under half of the content"),
+    ("transcript_language", STR, "language the transcriber assumed or detected"),
+    ("transcript_confidence", F32, "mean word probability, 0 to 1"),
+    ("transcript_word_count", I64, "words in the transcript"),
+    ("speaking_rate_wpm", F32, "words a minute of speech"),
+)
+
+TEXT_SIGNALS = _view(
+    "text_signals",
+    "Language and statistics of title, description and lyrics or transcript.",
+    ("language", STR, "detected language (ISO 639-1); null where the text is too short to tell"),
+    ("language_confidence", F32, "confidence of the detector, 0 to 1"),
+    ("char_count", I64, "characters (code points)"),
+    ("word_count", I64, "words"),
+    ("sentence_count", I64, "sentences"),
+    ("mean_word_chars", F32, "mean characters a word"),
+    ("lexical_diversity", F32, "different words over words, 0 to 1"),
+    ("profanity_score", F32, "highest probability of offence over the text's passages, 0 to 1 (English)"),
+)
+
+VISUAL = _view(
+    "visual",
+    "Measurements of the cover.",
+    ("width_px", I64, "width in pixels"),
+    ("height_px", I64, "height in pixels"),
+    ("dominant_colours", STRINGS, "up to five colours as #rrggbb, largest share first"),
+    ("dominant_colour_shares", VECTOR, "their shares of the picture, summing to 1"),
+    ("nsfw_score", F32, "probability of unsafe content, 0 to 1 (open_nsfw)"),
+    ("pdq_hash", STR, "PDQ perceptual hash, 64 hexadecimal digits"),
+    ("pdq_quality", I64, "PDQ quality, 0 to 100; below 50 the hash says little"),
+    ("cover_text", STR, "text read on the cover; null where none was found"),
+    ("cover_text_confidence", F32, "mean confidence of the read lines, 0 to 1"),
+)
+
+SHOW = _view(
+    "show_profile",
+    "A show, album or book as the sum of its contents; known from the moment it was computed.",
+    ("content_count", I64, "contents of the show that are not removed"),
+    ("total_duration_s", F32, "sum of the known durations in seconds"),
+    ("mean_duration_s", F32, "mean of the known durations in seconds"),
+    ("mean_loudness_lufs", F32, "mean integrated loudness of its contents, LUFS"),
+    ("mean_speech_ratio", F32, "mean speech ratio of its contents, 0 to 1"),
+    ("explicit_ratio", F32, "share of contents flagged explicit, of those that say"),
+    ("latest_published_at", TIMESTAMP, "latest publication time among its contents"),
+    entity=SHOW_ENTITY,
+)
+
+FAMILIES = (CONTENT, ACOUSTIC, SPEECH, TEXT_SIGNALS, VISUAL, SHOW)
+MODALITIES = ("text", "audio", "image")
+
+
+def embedding_view(modality: str, model_id: str, dim: int) -> View:
+    """The view of one model's vectors: `<modality>__<model>`, called `<modality>` by the feature services."""
+    slug = re.sub(r"[^a-z0-9]+", "_", model_id.lower()).strip("_")
+    feature = Feature("embedding", VECTOR, f"unit-norm float32 vector of {dim} dimensions by {model_id}")
+    return View(
+        f"{modality}__{slug}", CONTENT_ENTITY, (feature,), f"{modality} embedding by {model_id}", stable_name=modality
+    )

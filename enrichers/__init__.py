@@ -1,0 +1,1 @@
+"""Media → derived features, a module a family."""
