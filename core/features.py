@@ -34,6 +34,12 @@ class View:
     features: tuple[Feature, ...]
     description: str
     stable_name: str | None = None  # what feature services call it, where `name` carries a model
+    room: str = "offline"  # folder of the store: "offline" is Feast's, "beside" holds what Feast does not see
+
+    @property
+    def folder(self) -> str:
+        """Where the view's parts lie, relative to the store."""
+        return f"{self.room}/{self.name}"
 
     @property
     def schema(self) -> pa.Schema:
@@ -145,3 +151,36 @@ def embedding_view(modality: str, model_id: str, dim: int) -> View:
     return View(
         f"{modality}__{slug}", CONTENT_ENTITY, (feature,), f"{modality} embedding by {model_id}", stable_name=modality
     )
+
+
+def raw_view(modality: str, model_id: str, dim: int) -> View:
+    """Vectors of a network before the catalogue's statistics standardise them; kept beside Feast's views."""
+    slug = re.sub(r"[^a-z0-9]+", "_", model_id.lower()).strip("_")
+    feature = Feature("vector", VECTOR, f"raw float32 vector of {dim} dimensions by {model_id}")
+    return View(f"{modality}_raw__{slug}", CONTENT_ENTITY, (feature,), f"raw vectors by {model_id}", room="beside")
+
+
+SEGMENTS = View(
+    "segments",
+    CONTENT_ENTITY,
+    (
+        Feature("start_s", F32, "start in seconds"),
+        Feature("end_s", F32, "end in seconds"),
+        Feature("label", STR, "speech or music"),
+    ),
+    "Speech and music segments, several rows a content.",
+    room="beside",
+)
+WORDS = View(
+    "words",
+    CONTENT_ENTITY,
+    (
+        Feature("start_s", F32, "start in seconds"),
+        Feature("end_s", F32, "end in seconds"),
+        Feature("word", STR, "the word as heard"),
+        Feature("probability", F32, "the transcriber's probability, 0 to 1"),
+    ),
+    "Words of a transcript with their times, several rows a content.",
+    room="beside",
+)
+SIDE_TABLES = {view.name: view for view in (SEGMENTS, WORDS)}

@@ -1,0 +1,1 @@
+"""The stages, the graph of steps declared once, and its runners."""

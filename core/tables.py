@@ -1,0 +1,116 @@
+"""Tables of a store: Parquet part files that carry their own ledger.
+
+A part is committed whole by `core.storage`, so the rows and the record that they were computed (`work_key`) appear in
+the same instant: there is no ledger that could disagree with the data. Parts are never changed, only added, and
+replaced by compaction or erasure, which publish first and retire later.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.contracts import CREATED, EVENT, WORK_KEY
+from core.features import View
+from core.storage import Entry, Storage
+
+ROW_GROUP_ROWS = 65_536
+# Latest row of a key: the later event wins, at equal event the later created (DESIGN, time).
+_LATEST = """
+    SELECT * EXCLUDE (_rank) FROM (
+        SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {event} DESC, {created} DESC) AS _rank FROM rows
+    ) WHERE _rank = 1 ORDER BY {key}
+"""
+
+
+def now_us() -> datetime:
+    """The present instant, UTC, in the microseconds that the contracts carry."""
+    return datetime.now(UTC)
+
+
+class Tables:
+    """Reads and commits the tables of one store."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def commit(self, view: View, rows: pa.Table, created: datetime, name: str) -> str:
+        """Commits rows of `view` as the part `part-<created>-<name>.parquet`; returns its path.
+
+        `rows` must fit `view.schema`. The same name and instant replace the part.
+        """
+        table = rows.select(view.schema.names).cast(view.schema)
+        stamp = created.strftime("%Y%m%dT%H%M%S%f")
+        path = f"{view.folder}/date={created:%Y-%m-%d}/part-{stamp}-{name}.parquet"
+        self.storage.write(path, encode(table))
+        return path
+
+    def ensure(self, view: View) -> None:
+        """Commits an empty part where a view has none, so that it can be read and applied before its first row."""
+        if not self.parts(view):
+            empty = view.schema.empty_table()
+            self.storage.write(f"{view.folder}/date=1970-01-01/part-empty.parquet", encode(empty))
+
+    def parts(self, view: View) -> list[Entry]:
+        """Committed parts of a view, oldest first."""
+        return [e for e in self.storage.entries(view.folder) if e.path.endswith(".parquet")]
+
+    def read(self, view: View, columns: Sequence[str] | None = None, parts: Iterable[str] | None = None) -> pa.Table:
+        """All rows of a view (or of some parts), unsorted, with their duplicates."""
+        from pyarrow import dataset
+
+        filesystem, root = self.storage.arrow()
+        paths = list(parts) if parts is not None else [part.path for part in self.parts(view)]
+        if not paths:
+            return view.schema.empty_table().select(columns or view.schema.names)
+        found = dataset.dataset([f"{root}/{p}" for p in paths], schema=view.schema, filesystem=filesystem, format="parquet")
+        return found.to_table(columns=list(columns) if columns else None)
+
+    def latest(self, view: View, columns: Sequence[str] | None = None) -> pa.Table:
+        """The latest row of every key, tombstones included, sorted by key. `columns` always come with the key,
+        event, created and work key."""
+        fixed = [view.entity, EVENT, CREATED, WORK_KEY]
+        wanted = list(dict.fromkeys([*fixed, *(columns if columns is not None else view.schema.names)]))
+        return latest_rows(self.read(view, wanted), view.entity)
+
+
+def latest_rows(rows: pa.Table, key: str, event: str = EVENT, created: str = CREATED) -> pa.Table:
+    """The latest row of every key of `rows`, sorted by key."""
+    if not rows.num_rows:
+        return rows
+    return query(_LATEST.format(key=f'"{key}"', event=f'"{event}"', created=f'"{created}"'), rows=rows).cast(rows.schema)
+
+
+def query(sql: str, **tables: pa.Table) -> pa.Table:
+    """Runs SQL over Arrow tables by name, on a connection of its own (DuckDB's are not for sharing by threads)."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, table in tables.items():
+            connection.register(name, table)
+        return connection.sql(sql).to_arrow_table()
+
+
+def encode(table: pa.Table) -> bytes:
+    """Parquet bytes. Strings are dictionary-encoded; vectors are not (their values do not repeat)."""
+    plain = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", use_dictionary=plain, row_group_size=ROW_GROUP_ROWS)
+    return sink.getvalue()
+
+
+def decode(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of `encode`."""
+    return pq.read_table(io.BytesIO(data), columns=list(columns) if columns else None)
+
+
+def rows_to_table(view: View, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as dicts → a table of the view's schema; a feature that a row lacks is null."""
+    names = view.schema.names
+    return pa.Table.from_pydict({name: [row.get(name) for row in rows] for name in names}, schema=view.schema)

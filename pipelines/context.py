@@ -1,0 +1,114 @@
+"""What a step of a run works with: the store, the configuration, the models, the run's own files."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from core.config import Config, build
+from core.errors import EarmarkError, NotFound
+from core.storage import Storage, open_storage
+from core.tables import Tables
+
+Progress = Callable[[str, int, int], None]  # (label, items done since the last call, items in all; 0: not known)
+
+
+def no_progress(label: str, done: int, total: int) -> None:
+    """The progress of a run that nobody watches."""
+
+
+@dataclass
+class Run:
+    """One run on one store. Everything that outlives a step goes through `storage`, so that the steps of a run may be
+    calls in one process or containers on a cluster."""
+
+    storage: Storage
+    run_id: str
+    source: str
+    config: Config
+    options: dict[str, Any] = field(default_factory=dict)
+    progress: Progress = no_progress
+
+    @property
+    def folder(self) -> str:
+        return f"runs/{self.run_id}"
+
+    @cached_property
+    def tables(self) -> Tables:
+        return Tables(self.storage)
+
+    @cached_property
+    def models(self) -> Any:
+        """The embedders of the configured profile; their weights load on first use."""
+        from embedders.registry import load_profile
+
+        return load_profile(self.config.profile, device=self.config.device, options=self.config.models)
+
+    @cached_property
+    def enrichers(self) -> dict[str, Any]:
+        """The enrichers by view name; their weights load on first use."""
+        from enrichers.registry import load_enrichers
+
+        return load_enrichers(device=self.config.device)
+
+    @cached_property
+    def resolver(self) -> Any:
+        """Opens the catalogue's URIs as local files, under the limits."""
+        from catalog.sources import Resolver
+
+        root = Path(self.source) if "://" not in self.source else None
+        if root is not None and not root.is_dir():
+            root = root.parent
+        return Resolver(root, allow_hosts=self.config.allow_hosts, limits=self.config.limits)
+
+    def save(self) -> None:
+        """Writes what another process needs to take part in this run."""
+        record = {"source": self.source, "config": self.config.to_dict(), "options": self.options}
+        self.write_json("run.json", record)
+
+    @classmethod
+    def load(cls, store: str, run_id: str, progress: Progress = no_progress) -> Run:
+        """The run that `save` wrote. Raises `NotFound`."""
+        storage = open_storage(store)
+        try:
+            record = json.loads(storage.read(f"runs/{run_id}/run.json"))
+        except FileNotFoundError as error:
+            raise NotFound(f"run {run_id} is not in the store {storage.uri}") from error
+        return cls(storage, run_id, record["source"], build(Config, record["config"]), record["options"], progress)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.storage.write(f"{self.folder}/{name}", json.dumps(value, indent=1, default=str).encode())
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.storage.read(f"{self.folder}/{name}"))
+
+
+def local_root(storage: Storage) -> Path:
+    """The store's folder, for Feast's embedded profile and FAISS, which work on files of a disk."""
+    root = getattr(storage, "root", None)
+    if root is None:
+        raise EarmarkError(
+            f"the embedded profile keeps SQLite and FAISS files in the store, so {storage.uri} must be a folder "
+            "(on a cluster: a volume that all steps mount)"
+        )
+    return Path(root)
+
+
+_torch_lock = threading.Lock()
+
+
+def one_thread_per_model() -> None:
+    """Items run side by side, so a model that also spread over the cores would fight the others for them."""
+    import os
+
+    with _torch_lock:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+        import torch
+
+        torch.set_num_threads(1)

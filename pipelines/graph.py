@@ -1,0 +1,67 @@
+"""The graph of steps, declared once for every runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from core import lease
+from core.errors import ConfigError
+from pipelines import enrich, publish, steps
+from pipelines.context import Progress, Run, no_progress
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node of the graph. With `over`, it runs once for each item of the list that that step returned, side by side
+    where the runner can; otherwise once. It starts when the steps in `after` (and `over`) have ended."""
+
+    name: str
+    call: Callable[..., Any]
+    after: tuple[str, ...] = ()
+    over: str | None = None
+    gpu: bool = False  # runs models: give it an accelerator where there is one
+    title: str = ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (*self.after, *((self.over,) if self.over else ()))
+
+
+STEPS = (
+    Step("read", steps.read, title="read the catalogue and plan"),
+    Step("media", enrich.run_shard, over="read", gpu=True, title="decode and enrich audio and pictures"),
+    Step("audio", steps.audio, after=("media",), title="standardise audio embeddings"),
+    Step("plan_text", steps.plan_text, after=("media",), title="plan the text"),
+    Step("text", enrich.run_shard, over="plan_text", gpu=True, title="enrich text and transcripts"),
+    Step("shows", steps.shows, after=("media",), title="profile the shows"),
+    Step("store", publish.store, after=("audio", "text", "shows"), title="apply to Feast and materialise"),
+    Step("index", publish.index, after=("audio", "text"), title="build the indexes"),
+    Step("release", publish.release, after=("store", "index"), title="switch the release"),
+)
+BY_NAME = {step.name: step for step in STEPS}
+
+CLUSTER_LEASE_S = 3600.0  # outlasts the start of a container; every step renews it
+
+
+def run_step(store: str, run_id: str, name: str, item: str | None = None, progress: Progress = no_progress) -> Any:
+    """Runs one step of a run that `begin` opened: what a container on a cluster does."""
+    if name not in BY_NAME:
+        raise ConfigError(f"step {name!r} is not known; the steps are {', '.join(BY_NAME)}")
+    run = Run.load(store, run_id, progress)
+    lease.acquire(run.storage, run_id, ttl_s=CLUSTER_LEASE_S, bound_to_process=False)
+    step = BY_NAME[name]
+    return step.call(run, item) if step.over else step.call(run)
+
+
+def begin(run: Run) -> None:
+    """Opens a run whose steps are separate processes: takes the lease for it and writes its configuration."""
+    lease.acquire(run.storage, run.run_id, ttl_s=CLUSTER_LEASE_S, bound_to_process=False)
+    run.save()
+
+
+def end(store: str, run_id: str) -> None:
+    """Closes a run: gives the lease back."""
+    run = Run.load(store, run_id)
+    lease.release(run.storage, run_id)

@@ -1,0 +1,114 @@
+"""The quarantine: what could not be enriched, why, since when, and how often it was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+from core.contracts import QUARANTINE_SCHEMA, WORK_KEY
+from core.storage import Storage
+from core.tables import decode, encode, latest_rows, query
+
+FOLDER = "quarantine"
+RESOLVED = "resolved"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One content that failed in one stage (or in reading its audio, image or catalogue row)."""
+
+    content_id: str
+    stage: str
+    key: str
+    reason: str
+    detail: str
+
+
+def open_rows(storage: Storage) -> pa.Table:
+    """The items in quarantine now, by content and stage."""
+    latest = _latest(storage)
+    return query(f"SELECT * FROM rows WHERE reason <> '{RESOLVED}' ORDER BY content_id, stage", rows=latest).cast(
+        QUARANTINE_SCHEMA
+    )
+
+
+def open_keys(storage: Storage) -> dict[tuple[str, str], str]:
+    """(content_id, stage) → the key of work that failed."""
+    rows = open_rows(storage)
+    return {
+        (content, stage): key
+        for content, stage, key in zip(
+            rows["content_id"].to_pylist(), rows["stage"].to_pylist(), rows[WORK_KEY].to_pylist(), strict=True
+        )
+    }
+
+
+def record(
+    storage: Storage,
+    now: datetime,
+    name: str,
+    failures: Iterable[Failure],
+    resolved: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Commits failures and what is no longer one, as one part. A repeated failure keeps its first time."""
+    failed, healed = list(failures), list(resolved)
+    if not failed and not healed:
+        return
+    known = {(row["content_id"], row["stage"]): row for row in _latest(storage).to_pylist()}
+    rows = []
+    for item in failed:
+        before = known.get((item.content_id, item.stage))
+        again = before is not None and before["reason"] != RESOLVED and before[WORK_KEY] == item.key
+        rows.append(
+            {
+                "content_id": item.content_id,
+                "stage": item.stage,
+                "reason": item.reason,
+                "detail": item.detail[:2000],
+                "first_seen": before["first_seen"] if again and before else now,
+                "last_seen": now,
+                "attempts": before["attempts"] + 1 if again and before else 1,
+                WORK_KEY: item.key,
+            }
+        )
+    for content_id, stage in healed:
+        rows.append(
+            {
+                "content_id": content_id,
+                "stage": stage,
+                "reason": RESOLVED,
+                "detail": "",
+                "first_seen": now,
+                "last_seen": now,
+                "attempts": 0,
+                WORK_KEY: "",
+            }
+        )
+    table = pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+    storage.write(f"{FOLDER}/part-{now:%Y%m%dT%H%M%S%f}-{name}.parquet", encode(table))
+
+
+def erase(storage: Storage, content_ids: set[str], now: datetime) -> None:
+    """Rewrites the quarantine without these contents."""
+    parts = storage.entries(FOLDER)
+    kept = _latest(storage)
+    keep = [content not in content_ids for content in kept["content_id"].to_pylist()]
+    storage.write(f"{FOLDER}/part-{now:%Y%m%dT%H%M%S%f}-erased.parquet", encode(kept.filter(pa.array(keep, pa.bool_()))))
+    for part in parts:
+        storage.delete(part.path)
+
+
+def _latest(storage: Storage) -> pa.Table:
+    tables = [decode(storage.read(part.path)).cast(QUARANTINE_SCHEMA) for part in storage.entries(FOLDER)]
+    if not tables:
+        return QUARANTINE_SCHEMA.empty_table()
+    rows = pa.concat_tables(tables)
+    keyed = rows.append_column("_key", pa.array([f"{c}\n{s}" for c, s in _pairs(rows)], pa.string()))
+    return latest_rows(keyed, "_key", "last_seen", "last_seen").drop_columns("_key")
+
+
+def _pairs(rows: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(rows["content_id"].to_pylist(), rows["stage"].to_pylist(), strict=True))

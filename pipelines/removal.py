@@ -1,0 +1,195 @@
+"""Removal: tombstones in every view, online keys and index entries; with erasure also files, logs and caches.
+
+A tombstone is a row whose features are all null, with the time of the removal as its event: point-in-time reads before
+it still answer, reads after it answer nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from core.contracts import CREATED, EVENT, WORK_KEY
+from core.errors import NotFound
+from core.features import CONTENT, FAMILIES, SIDE_TABLES, View
+from core.keys import REMOVED
+from core.storage import Storage
+from core.tables import decode, encode, now_us, rows_to_table
+from pipelines import quarantine
+from pipelines.context import Run, local_root
+
+FOLDER = "removed"
+SCHEMA = pa.schema(
+    [
+        pa.field("content_id", pa.string()),
+        pa.field("at", pa.timestamp("us", tz="UTC")),
+        pa.field("cause", pa.string()),  # remove, prune, restore
+    ]
+)
+
+
+def blocked(storage: Storage) -> set[str]:
+    """Contents removed by name: a catalogue that still lists them does not bring them back, `restore` does."""
+    last = {row["content_id"]: row["cause"] for row in _log(storage)}
+    return {content_id for content_id, cause in last.items() if cause == "remove"}
+
+
+def remove(run: Run, content_ids: Sequence[str], *, erase: bool = False) -> list[str]:
+    """Removes contents by id; with `erase` also their rows, wherever they are written. Raises `NotFound` for an id
+    that the store never knew."""
+    known = set(run.tables.latest(CONTENT, [])["content_id"].to_pylist()) | _quarantined(run.storage)
+    for content_id in content_ids:
+        if content_id not in known:
+            raise NotFound(f"{content_id!r} is not in the store {run.storage.uri}")
+    _bury(run, sorted(set(content_ids)), "remove")
+    if erase:
+        _erase(run, set(content_ids))
+    return sorted(set(content_ids))
+
+
+def prune(run: Run, listed: Iterable[str]) -> list[str]:
+    """Removes the contents that the catalogue no longer lists; they return when it lists them again."""
+    latest = run.tables.latest(CONTENT, [])
+    alive = [
+        content_id
+        for content_id, key in zip(latest["content_id"].to_pylist(), latest[WORK_KEY].to_pylist(), strict=True)
+        if key != REMOVED
+    ]
+    gone = sorted(set(alive) - set(listed))
+    _bury(run, gone, "prune")
+    return gone
+
+
+def restore(storage: Storage, content_ids: Sequence[str]) -> None:
+    """Lets removed contents back in at the next run."""
+    hidden = blocked(storage)
+    for content_id in content_ids:
+        if content_id not in hidden:
+            raise NotFound(f"{content_id!r} was not removed from the store {storage.uri}")
+    _write_log(storage, content_ids, "restore", now_us())
+
+
+def finish(run: Run) -> list[str]:
+    """Completes removals that a killed process began: burying is repeatable, and the log is written first."""
+    last = {row["content_id"]: row["cause"] for row in _log(run.storage)}
+    latest = run.tables.latest(CONTENT, [])
+    keys = dict(zip(latest["content_id"].to_pylist(), latest[WORK_KEY].to_pylist(), strict=True))
+    half = sorted(c for c, cause in last.items() if cause == "remove" and keys.get(c, REMOVED) != REMOVED)
+    if half:
+        _bury(run, half, "remove", logged=True)
+    return half
+
+
+def _bury(run: Run, content_ids: Sequence[str], cause: str, *, logged: bool = False) -> None:
+    if not content_ids:
+        return
+    now = now_us()
+    if not logged:
+        _write_log(run.storage, content_ids, cause, now)
+    # The content view comes last: while its row is alive, `finish` knows that a removal is not complete.
+    for view in sorted(stored_views(run.storage), key=lambda view: view.name == CONTENT.name):
+        latest = run.tables.latest(view, [])
+        present = dict(zip(latest["content_id"].to_pylist(), zip(latest[WORK_KEY].to_pylist(), latest[EVENT].to_pylist(), strict=True), strict=True))
+        rows = [
+            {"content_id": c, EVENT: _after(now, present[c][1]), CREATED: now, WORK_KEY: REMOVED}
+            for c in content_ids
+            if c in present and present[c][0] != REMOVED
+        ]
+        if view.name == CONTENT.name:
+            _forget_online(run, content_ids)
+            _forget_index(run, content_ids)
+            gone = set(content_ids)
+            healed = [key for key in quarantine.open_keys(run.storage) if key[0] in gone]
+            quarantine.record(run.storage, now, "removed", [], healed)
+        if rows:
+            run.tables.commit(view, rows_to_table(view, rows), now, "removed")
+
+
+def _after(now: datetime, event: datetime) -> datetime:
+    """The time of a tombstone: now, or just after a version that is dated in the future."""
+    from datetime import timedelta
+
+    return max(now, event + timedelta(microseconds=1))
+
+
+def stored_views(storage: Storage) -> list[View]:
+    """Every view of contents that has parts in the store, whatever model made it."""
+    families = {view.name: view for view in FAMILIES if view.entity == CONTENT.entity}
+    found: dict[str, View] = {}
+    for room in ("offline", "beside"):
+        for entry in storage.entries(room):
+            name = entry.path.split("/")[1]
+            if name in found or name in SIDE_TABLES or (room == "offline" and "__" not in name and name not in families):
+                continue
+            found[name] = families.get(name) or _vector_view(room, name)
+    return list(found.values())
+
+
+def _vector_view(room: str, name: str) -> View:
+    from core.contracts import VECTOR
+    from core.features import CONTENT_ENTITY, Feature
+
+    feature = "embedding" if room == "offline" else "vector"
+    return View(name, CONTENT_ENTITY, (Feature(feature, VECTOR, ""),), "", room=room)
+
+
+def _forget_online(run: Run, content_ids: Sequence[str]) -> None:
+    root = local_root(run.storage)
+    if (root / "feast").is_dir():
+        from feature_repo.materialise import remove_online
+        from feature_repo.store import open_store
+
+        remove_online(open_store(root), list(content_ids))
+
+
+def _forget_index(run: Run, content_ids: Sequence[str], purge: bool = False) -> None:
+    root = local_root(run.storage)
+    for folder in sorted(p for p in (root / "indexes").glob("*") if p.is_dir()):
+        from index import remove as remove_from_index
+
+        remove_from_index(root / "indexes", folder.name, list(content_ids), purge=purge)
+
+
+def _erase(run: Run, content_ids: set[str]) -> None:
+    """Rewrites every file that holds rows of these contents; tombstones (id and time) stay."""
+    ids = pa.array(sorted(content_ids), pa.string())
+    for view in [*stored_views(run.storage), *SIDE_TABLES.values()]:
+        for part in run.tables.parts(view):
+            rows = decode(run.storage.read(part.path))
+            hit = pa.compute.is_in(rows["content_id"], value_set=ids)
+            dead = pa.compute.and_(hit, pa.compute.not_equal(rows[WORK_KEY], REMOVED))
+            if pa.compute.any(dead).as_py():
+                run.storage.write(part.path, encode(rows.filter(pa.compute.invert(dead))))
+    _forget_index(run, sorted(content_ids), purge=True)
+    quarantine.erase(run.storage, content_ids, now_us())
+    for entry in run.storage.entries("runs"):
+        if entry.path.endswith(".parquet"):
+            run.storage.delete(entry.path)
+    run.storage.delete("cache/files.parquet")
+    root = local_root(run.storage)
+    online = root / "feast" / "online.db"
+    for path in {online, *root.glob("**/online*.db")}:
+        if path.is_file():
+            import sqlite3
+
+            with sqlite3.connect(path) as connection:
+                connection.execute("VACUUM")  # SQLite keeps deleted bytes in free pages otherwise
+
+
+def _quarantined(storage: Storage) -> set[str]:
+    return {content_id for content_id, _ in quarantine.open_keys(storage)}
+
+
+def _write_log(storage: Storage, content_ids: Sequence[str], cause: str, now: datetime) -> None:
+    rows: list[dict[str, Any]] = [{"content_id": c, "at": now, "cause": cause} for c in content_ids]
+    storage.write(f"{FOLDER}/part-{now:%Y%m%dT%H%M%S%f}.parquet", encode(pa.Table.from_pylist(rows, schema=SCHEMA)))
+
+
+def _log(storage: Storage) -> list[dict[str, Any]]:
+    """The log of removals, oldest first."""
+    return [row for part in storage.entries(FOLDER) for row in decode(storage.read(part.path)).to_pylist()]
+
+

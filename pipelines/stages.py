@@ -1,0 +1,115 @@
+"""The stages: what is computed of one content, from which inputs, into which view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from core.contracts import CONTENT_SCHEMA
+from core.features import ACOUSTIC, CONTENT, SPEECH, TEXT_SIGNALS, VISUAL, View, embedding_view, raw_view
+from core.keys import digest, work_key
+from pipelines.context import Run
+
+Row = dict[str, Any]
+Modality = Literal["none", "audio", "image", "text"]
+
+# Raised when reading or decoding hands other samples, pixels or words to the models than before.
+MEDIA_VERSION = 1
+TEXT_FIELDS = ("title", "description", "text", "language")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One computation on one content.
+
+    `run` takes a batch of decoded media (catalogue rows for modality "none") and returns a row of features for each;
+    everything that shapes them is in `model_id` and `version`, so they are part of the key of work.
+    """
+
+    name: str
+    modality: Modality
+    view: View
+    model_id: str
+    version: int
+    run: Callable[[Sequence[Any]], list[Row]]
+    listeners: Callable[[], list[Any]] = list
+
+    def key(self, media_key: str) -> str:
+        """The key of work for media of that key."""
+        return work_key(self.name, self.version, self.model_id, {"media": media_key})
+
+
+def content_stage() -> Stage:
+    """Copies the catalogue's own statements into their view."""
+
+    def run(batch: Sequence[Row]) -> list[Row]:
+        return [
+            {
+                **row,
+                "declared_language": row["language"],
+                "has_audio": row["audio_uri"] is not None,
+                "has_image": row["image_uri"] is not None,
+            }
+            for row in batch
+        ]
+
+    return Stage("content", "none", CONTENT, "none", 1, run)
+
+
+def media_stages(run: Run) -> list[Stage]:
+    """The stages over audio and pictures."""
+    audio, image = run.models.audio.raw, run.models.image
+    return [
+        _embed("audio_raw", "audio", raw_view("audio", audio.model_id, audio.dim), audio, "vector"),
+        _enrich("acoustic", run.enrichers[ACOUSTIC.name]),
+        _enrich("speech", run.enrichers[SPEECH.name]),
+        _embed("image", "image", embedding_view("image", image.model_id, image.dim), image, "embedding"),
+        _enrich("visual", run.enrichers[VISUAL.name]),
+    ]
+
+
+def text_stages(run: Run) -> list[Stage]:
+    """The stages over text, which wait for the transcripts."""
+    text = run.models.text
+    return [
+        _embed("text", "text", embedding_view("text", text.model_id, text.dim), text, "embedding"),
+        _enrich("text_signals", run.enrichers[TEXT_SIGNALS.name]),
+    ]
+
+
+def _embed(name: str, modality: Modality, view: View, embedder: Any, feature: str) -> Stage:
+    return Stage(
+        name,
+        modality,
+        view,
+        embedder.model_id,
+        1,
+        lambda batch: [{feature: vector} for vector in embedder.embed(batch)],
+    )
+
+
+def _enrich(name: str, enricher: Any) -> Stage:
+    return Stage(
+        name, enricher.modality, enricher.view, enricher.model_id, enricher.version, enricher.enrich, enricher.listeners
+    )
+
+
+def content_key(row: Row) -> str:
+    """Key of everything the catalogue says of a content but its version's time."""
+    return digest([[name, str(row[name])] for name in CONTENT_SCHEMA.names if name not in ("updated_at", "text")])
+
+
+def audio_key(identity: Any) -> str:
+    """Key of an audio file: its packets, so that new tags are not new audio."""
+    return digest(["audio", MEDIA_VERSION, identity])
+
+
+def image_key(identity: Any) -> str:
+    return digest(["image", MEDIA_VERSION, identity])
+
+
+def text_key(row: Row, transcript_key: str | None) -> str:
+    """Key of a content's text; the transcript counts only where no text was given."""
+    given = [row[name] for name in TEXT_FIELDS]
+    return digest(["text", MEDIA_VERSION, given, None if row["text"] else transcript_key])
