@@ -171,6 +171,24 @@ def audio(run: Run) -> dict[str, Any]:
     return summary
 
 
+def frozen_statistics(run: Run) -> Any:
+    """The statistics that standardise this store's raw audio vectors: frozen here, or the shipped ones; None for a
+    model that needs none."""
+    source = run.models.audio
+    if not source.needs_statistics:
+        return None
+    from embedders import standardise
+
+    try:
+        return standardise.Statistics.from_bytes(run.storage.read(_statistics_path(run)))
+    except FileNotFoundError:
+        return standardise.default_statistics()
+
+
+def _statistics_path(run: Run) -> str:
+    return f"models/{digest(run.models.audio.raw.model_id)}/statistics.json"
+
+
 def _statistics(run: Run, vectors: pa.Table) -> Any:
     """The frozen statistics of the raw model in this store; fitted on what is there the first time (or on request)."""
     source = run.models.audio
@@ -178,7 +196,7 @@ def _statistics(run: Run, vectors: pa.Table) -> Any:
         return None
     from embedders import standardise
 
-    path = f"models/{digest(source.raw.model_id)}/statistics.json"
+    path = _statistics_path(run)
     if not run.options.get("refit"):
         try:
             return standardise.Statistics.from_bytes(run.storage.read(path))

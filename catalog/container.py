@@ -1,0 +1,58 @@
+"""Opening an audio file with FFmpeg's demuxers, restricted to the containers that a catalogue may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from catalog.limits import Limits
+from core.errors import BadItem
+
+# Without a white list FFmpeg would also follow playlists (HLS, concat) that make it read other files or call servers.
+FORMATS = "wav,w64,aiff,flac,mp3,aac,ogg,mov,matroska"
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+
+
+def check_file(path: Path, limits: Limits) -> int:
+    """Size in bytes of the regular file at `path`.
+
+    Raises `BadItem`: `missing_file` (also for folders, devices and unreadable files), `empty_file`, `too_large`.
+    """
+    try:
+        size = path.stat().st_size
+        regular = path.is_file()
+    except (OSError, ValueError) as error:
+        raise BadItem("missing_file", f"{path.name}: {error.__class__.__name__}") from error
+    if not regular:
+        raise BadItem("missing_file", f"{path.name} is not a regular file")
+    if size == 0:
+        raise BadItem("empty_file", f"{path.name} has 0 bytes")
+    if size > limits.max_file_bytes:
+        raise BadItem("too_large", f"{path.name} has {size:,} bytes; {limits.max_file_bytes:,} are allowed")
+    return size
+
+
+@contextmanager
+def open_audio(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
+    """The container and its best audio stream, decoding in the calling thread only.
+
+    Raises `BadItem`: `not_audio` when no allowed demuxer knows the bytes, `no_audio_stream`, `missing_file`.
+    """
+    try:
+        # The file: prefix keeps a name such as "concat:a.wav" or "pipe:0" from being read as a protocol.
+        container = av.open(f"file:{path}", options=dict(OPTIONS), metadata_errors="replace")
+    except (FileNotFoundError, PermissionError) as error:
+        raise BadItem("missing_file", f"{path.name} cannot be opened: {error.strerror}") from error
+    except (av.FFmpegError, ValueError) as error:
+        raise BadItem("not_audio", f"{path.name} is not in a known audio container ({error})") from error
+    with container:
+        stream = container.streams.best("audio")
+        if not isinstance(stream, AudioStream):
+            raise BadItem("no_audio_stream", f"{path.name} ({container.format.name}) has no audio stream")
+        stream.thread_type = "NONE"
+        yield container, stream

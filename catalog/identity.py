@@ -1,0 +1,112 @@
+"""Which version of a file is this: by size and time, by its bytes, and by its sound alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import blake3
+
+from catalog.cache import FileCache, FileIdentity
+from catalog.container import open_audio
+from catalog.sources import Resolver, split_cover
+from core.errors import BadItem
+
+__all__ = ["FileCache", "FileIdentity", "identify", "media_hash", "sha256_of"]
+
+HASH_THREADS = 4
+MEDIA_HASH_VERSION = b"earmark-media-1"
+
+
+def identify(
+    uris: Iterable[str],
+    resolver: Resolver,
+    cache: FileCache | None = None,
+    verify: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> dict[str, FileIdentity | BadItem]:
+    """The identity of every URI, or the `BadItem` that says why it has none; in the order given, each URI once.
+
+    A file whose size and modification time are those in `cache` is not opened, unless `verify` asks to hash it again.
+    What is learnt goes into `cache`. `progress` is called with (done, total).
+    """
+    wanted = list(dict.fromkeys(uris))
+    cache = cache if cache is not None else FileCache()
+    found: dict[str, FileIdentity | BadItem] = {}
+
+    def one(uri: str) -> FileIdentity | BadItem:
+        try:
+            return _identity(uri, resolver, cache, verify)
+        except BadItem as error:
+            return error
+
+    # SHA-256, BLAKE3 and the demuxers release the interpreter lock.
+    with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash") as pool:
+        for done, (uri, result) in enumerate(zip(wanted, pool.map(one, wanted), strict=True), 1):
+            found[uri] = result
+            if progress is not None:
+                progress(done, len(wanted))
+    return found
+
+
+def _identity(uri: str, resolver: Resolver, cache: FileCache, verify: bool) -> FileIdentity:
+    status = resolver.stat(uri)
+    if status is not None and not verify:
+        known = cache.identity(uri, *status)
+        if known is not None:
+            return known
+    with resolver.open(uri) as path:
+        digest = sha256_of(path)
+        # A cover is its own bytes; its size and time are the audio file's, which is what a rerun can look up cheaply.
+        media = digest if split_cover(uri)[1] else media_hash(path) or digest
+        size, mtime_ns = status if status is not None else (path.stat().st_size, 0)
+    identity = FileIdentity(size, mtime_ns, digest, media)
+    if status is not None:
+        cache.remember(uri, identity)
+    return identity
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def media_hash(path: Path) -> str | None:
+    """BLAKE3 of the compressed audio packets and the codec's parameters, in hexadecimal; None for what cannot be demuxed.
+
+    Nothing is decoded. Tags, covers, chapters and padding are not part of it; a re-encoded file has another hash.
+    """
+    try:
+        with open_audio(path) as (container, stream):
+            codec = stream.codec_context
+            digest = blake3.blake3(MEDIA_HASH_VERSION)
+            digest.update(f"{codec.name} {codec.sample_rate} {codec.channels}\0".encode())
+            digest.update(_parameters(codec.name, bytes(codec.extradata or b"")))
+            packets = 0
+            for packet in container.demux(stream):
+                if packet.size:
+                    digest.update(bytes(packet))
+                    packets += 1
+    except (BadItem, av.FFmpegError, OSError):
+        return None
+    return digest.hexdigest() if packets else None
+
+
+def _parameters(codec: str, extradata: bytes) -> bytes:
+    """`extradata` without the comments that Vorbis keeps in it: its second of three Xiph-laced headers."""
+    if codec != "vorbis" or len(extradata) < 3 or extradata[0] != 2:
+        return extradata
+    sizes, at = [], 1
+    for _ in range(2):
+        size = 0
+        while at < len(extradata) and extradata[at] == 255:
+            size, at = size + 255, at + 1
+        if at >= len(extradata):
+            return extradata
+        sizes.append(size + extradata[at])
+        at += 1
+    return extradata[at : at + sizes[0]] + extradata[at + sizes[0] + sizes[1] :]
