@@ -68,7 +68,9 @@ class Tables:
         paths = list(parts) if parts is not None else [part.path for part in self.parts(view)]
         if not paths:
             return view.schema.empty_table().select(columns or view.schema.names)
-        found = dataset.dataset([f"{root}/{p}" for p in paths], schema=view.schema, filesystem=filesystem, format="parquet")
+        found = dataset.dataset(
+            [f"{root}/{p}" for p in paths], schema=view.schema, filesystem=filesystem, format="parquet"
+        )
         return found.to_table(columns=list(columns) if columns else None)
 
     def latest(self, view: View, columns: Sequence[str] | None = None) -> pa.Table:
@@ -83,7 +85,9 @@ def latest_rows(rows: pa.Table, key: str, event: str = EVENT, created: str = CRE
     """The latest row of every key of `rows`, sorted by key."""
     if not rows.num_rows:
         return rows
-    return query(_LATEST.format(key=f'"{key}"', event=f'"{event}"', created=f'"{created}"'), rows=rows).cast(rows.schema)
+    return query(_LATEST.format(key=f'"{key}"', event=f'"{event}"', created=f'"{created}"'), rows=rows).cast(
+        rows.schema
+    )
 
 
 def query(sql: str, **tables: pa.Table) -> pa.Table:

@@ -20,7 +20,9 @@ SHARD_RETRIES = 2
 PARALLEL_SHARDS = 8
 
 
-def build_pipeline(image: str = IMAGE, *, config: Config | None = None, volume: str | None = None, gpus: int = 0) -> Any:
+def build_pipeline(
+    image: str = IMAGE, *, config: Config | None = None, volume: str | None = None, gpus: int = 0
+) -> Any:
     """The KFP pipeline function of the graph.
 
     Its parameters are `source` (the catalogue), `store` and `options` (JSON of prune, verify, retry, refit). `volume`

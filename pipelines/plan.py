@@ -136,7 +136,9 @@ def cut_shards(
     names = []
     for number, group in enumerate(groups):
         rows = catalog.take(pa.array(group, pa.int64()))
-        table = rows.append_column(SHARD_SCHEMA.field("work"), pa.array([by_position[p] for p in group], SHARD_SCHEMA.field("work").type))
+        table = rows.append_column(
+            SHARD_SCHEMA.field("work"), pa.array([by_position[p] for p in group], SHARD_SCHEMA.field("work").type)
+        )
         shard = f"{name}-{number:06d}"
         run.storage.write(f"{run.folder}/shards/{shard}.parquet", encode(table.cast(SHARD_SCHEMA)))
         names.append(shard)

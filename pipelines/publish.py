@@ -97,7 +97,6 @@ def index(run: Run) -> dict[str, Any]:
 def release(run: Run) -> dict[str, Any]:
     """Points the feature services and the readers at what this run published, in one switch."""
     from feature_repo.store import apply
-
     from pipelines.summary import tidy
 
     built = run.read_json("index.json")

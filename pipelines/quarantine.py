@@ -96,7 +96,9 @@ def erase(storage: Storage, content_ids: set[str], now: datetime) -> None:
     parts = storage.entries(FOLDER)
     kept = _latest(storage)
     keep = [content not in content_ids for content in kept["content_id"].to_pylist()]
-    storage.write(f"{FOLDER}/part-{now:%Y%m%dT%H%M%S%f}-erased.parquet", encode(kept.filter(pa.array(keep, pa.bool_()))))
+    storage.write(
+        f"{FOLDER}/part-{now:%Y%m%dT%H%M%S%f}-erased.parquet", encode(kept.filter(pa.array(keep, pa.bool_())))
+    )
     for part in parts:
         storage.delete(part.path)
 

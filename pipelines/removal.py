@@ -92,7 +92,13 @@ def _bury(run: Run, content_ids: Sequence[str], cause: str, *, logged: bool = Fa
     # The content view comes last: while its row is alive, `finish` knows that a removal is not complete.
     for view in sorted(stored_views(run.storage), key=lambda view: view.name == CONTENT.name):
         latest = run.tables.latest(view, [])
-        present = dict(zip(latest["content_id"].to_pylist(), zip(latest[WORK_KEY].to_pylist(), latest[EVENT].to_pylist(), strict=True), strict=True))
+        present = dict(
+            zip(
+                latest["content_id"].to_pylist(),
+                zip(latest[WORK_KEY].to_pylist(), latest[EVENT].to_pylist(), strict=True),
+                strict=True,
+            )
+        )
         rows = [
             {"content_id": c, EVENT: _after(now, present[c][1]), CREATED: now, WORK_KEY: REMOVED}
             for c in content_ids
@@ -122,7 +128,11 @@ def stored_views(storage: Storage) -> list[View]:
     for room in ("offline", "beside"):
         for entry in storage.entries(room):
             name = entry.path.split("/")[1]
-            if name in found or name in SIDE_TABLES or (room == "offline" and "__" not in name and name not in families):
+            if (
+                name in found
+                or name in SIDE_TABLES
+                or (room == "offline" and "__" not in name and name not in families)
+            ):
                 continue
             found[name] = families.get(name) or _vector_view(room, name)
     return list(found.values())
@@ -191,5 +201,3 @@ def _write_log(storage: Storage, content_ids: Sequence[str], cause: str, now: da
 def _log(storage: Storage) -> list[dict[str, Any]]:
     """The log of removals, oldest first."""
     return [row for part in storage.entries(FOLDER) for row in decode(storage.read(part.path)).to_pylist()]
-
-

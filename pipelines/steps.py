@@ -236,7 +236,9 @@ def plan_text(run: Run) -> list[str]:
     now = now_us()
     work = [item for stage in stages for item in pending(run, stage, candidates[stage.name], now)]
     run.progress("text", 0, len({item.position for item in work}))
-    table = table.set_column(table.schema.get_field_index("text"), table.schema.field("text"), pa.array(body, pa.string()))
+    table = table.set_column(
+        table.schema.get_field_index("text"), table.schema.field("text"), pa.array(body, pa.string())
+    )
     return cut_shards(run, "text", table, work, run.config.text_shard_items)
 
 

@@ -1,0 +1,85 @@
+"""The `earmark` command: arguments and dispatch. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+EPILOG = """\
+first steps:
+  earmark demo                              build a small catalogue of real media and show everything on it
+  earmark run ~/Music                       enrich a folder of media into ./.earmark
+  earmark run catalog.csv --store /data/em  enrich a catalogue file (CSV, JSONL or Parquet)
+  earmark search --text "calm piano"        what is similar to a text, a content, an audio file or a picture
+  earmark features ID ...                   fetch features online
+  earmark status                            what the store holds
+
+exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 catalogue unreadable, 4 store busy,
+            5 storage failed, 6 model files unusable, 7 no usable index, 8 not found, 130 interrupted
+"""
+
+# command → (module of cli, help); each module has `add_arguments(parser)` and `run(args) -> int`.
+COMMANDS = {
+    "run": ("cli.run", "enrich a catalogue: a folder of media, or CSV, JSONL or Parquet"),
+    "search": ("cli.search", "find similar contents"),
+    "features": ("cli.features", "fetch the features of contents from the online store"),
+    "training-set": ("cli.training_set", "point-in-time join: features as they were known at each row's time"),
+    "status": ("cli.status", "what the store holds, and who writes to it"),
+    "quarantine": ("cli.quarantine", "what could not be enriched, and why"),
+    "remove": ("cli.remove", "remove contents from every store and index"),
+    "restore": ("cli.restore", "let removed contents back in at the next run"),
+    "pipeline": ("cli.pipeline", "the Kubeflow pipeline: compile it, or try it locally"),
+    "dictionary": ("cli.dictionary", "print the feature dictionary"),
+    "demo": ("cli.demo_command", "build a demo catalogue, enrich it and show what came out"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("FEAST_USAGE", "False")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    parser = _parser(arguments)
+    args = parser.parse_args(arguments)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    from core.errors import EarmarkError
+
+    try:
+        return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
+    except EarmarkError as error:
+        print(f"earmark: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("earmark: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="earmark",
+        description="Enrich a music and podcast catalogue: embeddings and features into Feast, FAISS indexes for search.",
+        epilog=EPILOG,
+        formatter_class=raw,
+    )
+    parser.add_argument("--version", action="version", version="earmark 0.1.0")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=raw
+        )
+        if name in arguments:  # only the command that may run pays for its module
+            importlib.import_module(module).add_arguments(command)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

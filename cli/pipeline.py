@@ -1,0 +1,55 @@
+"""`earmark pipeline`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cli.common import console, print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from argparse import RawDescriptionHelpFormatter as Raw
+
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    compiling = actions.add_parser(
+        "compile", help="write the pipeline's YAML for a Kubeflow cluster", formatter_class=Raw
+    )
+    compiling.add_argument("--out", type=Path, default=Path("earmark-pipeline.yaml"), help="file to write")
+    compiling.add_argument("--image", default="earmark:latest", help="container image that holds Earmark")
+    compiling.add_argument("--volume", help="PersistentVolumeClaim to mount at /data in every step")
+    compiling.add_argument("--gpus", type=int, default=0, help="GPUs for the steps that run models")
+    compiling.add_argument("--config", type=Path, help="YAML file of settings")
+    local = actions.add_parser("local", help="run the pipeline with kfp's local runner, to try it", formatter_class=Raw)
+    local.add_argument("catalog", metavar="CATALOG")
+    local.add_argument("--store", help="folder of the store (default: $EARMARK_STORE, else ./.earmark)")
+    local.add_argument("--config", type=Path, help="YAML file of settings")
+    local.add_argument("--json", action="store_true", help="print one JSON document")
+    actions.add_parser("graph", help="print the graph of steps")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.action == "graph":
+        from pipelines.graph import STEPS
+
+        for step in STEPS:
+            fan = f" (a task each of {step.over})" if step.over else ""
+            console().print(f"{step.name:10} after {', '.join(step.needs) or '–'}{fan}: {step.title}")
+        return 0
+    from core.config import load_config
+    from pipelines import kubeflow
+
+    config = load_config(args.config)
+    if args.action == "compile":
+        kubeflow.compile_pipeline(args.out, image=args.image, volume=args.volume, gpus=args.gpus, config=config)
+        console().print(f"wrote {args.out}: upload it to Kubeflow Pipelines; parameters: source, store, options")
+        return 0
+    from core.config import store_uri
+
+    store = str(Path(store_uri(args.store)).absolute())
+    run_id = kubeflow.run_locally(str(Path(args.catalog).absolute()), store, config=config)
+    if args.json:
+        print_json({"run_id": run_id, "store": store})
+    else:
+        console().print(f"run {run_id} enriched {args.catalog} into {store}")
+    return 0

@@ -1,0 +1,113 @@
+"""`earmark run`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from cli.common import add_store, console, print_json, progress_bar, seconds, table
+
+HELP = """\
+CATALOG is a folder of media (tags and embedded covers are read) or a file with the columns
+  content_id, kind (track|episode|chapter), title, updated_at                          required
+  show_id, description, text, language, explicit, audio_uri, image_uri, published_at   optional
+
+Run the same command again to resume a run that was killed, or to enrich what changed: what is done is
+not done again. Contents that cannot be read go to the quarantine (earmark quarantine); the rest goes on.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = HELP
+    parser.add_argument("catalog", metavar="CATALOG", help="folder of media, or a .csv, .jsonl or .parquet file")
+    add_store(parser)
+    parser.add_argument("--config", type=Path, help="YAML file of settings")
+    parser.add_argument("--profile", choices=("bundled", "hub"), help="models: inside packages, or from a hub")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where models run (default: auto)")
+    parser.add_argument("--workers", type=int, help="threads over items (default: one a core)")
+    parser.add_argument("--timezone", help="zone of timestamps without one, e.g. Europe/Berlin; refused otherwise")
+    parser.add_argument("--prune", action="store_true", help="remove contents that the catalogue no longer lists")
+    parser.add_argument("--verify", action="store_true", help="hash files again instead of trusting size and mtime")
+    parser.add_argument("--retry", action="store_true", help="try what is in the quarantine again")
+    parser.add_argument("--refit", action="store_true", help="fit the audio statistics again: makes a new audio model")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another run on the store")
+
+
+def run(args: argparse.Namespace) -> int:
+    from core.config import load_config, store_uri
+    from pipelines.inprocess import run_catalog
+
+    config = load_config(args.config).replace(
+        profile=args.profile, device=args.device, workers=args.workers, timezone=args.timezone
+    )
+    with progress_bar(quiet=args.json) as (progress, on_step):
+        summary = run_catalog(
+            args.catalog,
+            store_uri(args.store),
+            config,
+            prune=args.prune,
+            verify=args.verify,
+            retry=args.retry,
+            refit=args.refit,
+            wait_s=args.wait,
+            progress=progress,
+            on_wait=lambda holder: print(f"earmark: waiting for {holder}", file=sys.stderr),
+            on_step=on_step,
+        )
+    if args.json:
+        print_json(summary)
+    else:
+        show(summary)
+    return 0
+
+
+def show(summary: dict[str, Any]) -> None:
+    """Prints a run's summary for people."""
+    out = console()
+    kinds = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, count in sorted(summary["kinds"].items()))
+    out.print(f"[bold]Read[/] {summary['contents']} contents ({kinds}) from {summary['source']}")
+    for key, text in (
+        ("pruned", "no longer listed: removed"),
+        ("removed_and_still_listed", "removed by name: left out"),
+    ):
+        if summary[key]:
+            out.print(f"  {summary[key]} {text}")
+    stages = [name for name in summary["computed"] if not name.startswith("read ") and name != "write"]
+    if any(summary["computed"][name] for name in stages):
+        rows = []
+        for name in stages:
+            count, spent = summary["computed"][name], summary["activity_seconds"].get(name, 0.0)
+            rows.append([name, count, seconds(spent), f"{1000 * spent / count:.0f} ms" if count else ""])
+        for name in ("read audio", "read image"):
+            if summary["computed"].get(name):
+                count, spent = summary["computed"][name], summary["activity_seconds"][name]
+                rows.append([name.replace("read", "decode"), count, seconds(spent), f"{1000 * spent / count:.0f} ms"])
+        out.print(
+            table("Computed", [("stage", "left"), ("contents", "right"), ("work", "right"), ("each", "right")], rows)
+        )
+    else:
+        out.print("[bold]Computed[/] nothing: everything was up to date")
+    if summary["quarantine"]:
+        rows = [[q["content_id"], q["stage"], q["reason"], q["detail"]] for q in summary["quarantine"][:20]]
+        title = f"In quarantine: {len(summary['quarantine'])}"
+        out.print(table(title, [("content", "left"), ("where", "left"), ("why", "left"), ("detail", "left")], rows))
+    if summary["indexes"]:
+        rows = [
+            [m, i["count"], i["factory"], f"{i['recall'].get('10', i['recall'].get(10, 1.0)):.3f}", i["version"]]
+            for m, i in summary["indexes"].items()
+        ]
+        columns = [
+            ("index", "left"),
+            ("vectors", "right"),
+            ("FAISS", "left"),
+            ("recall@10", "right"),
+            ("version", "right"),
+        ]
+        out.print(table("Indexes", columns, rows))
+    written = sum(summary["feast"]["rows_written"].values())
+    total = sum(summary["step_seconds"].values())
+    slowest = sorted(summary["step_seconds"].items(), key=lambda item: -item[1])[:4]
+    out.print(f"[bold]Feast[/] {written} rows written online   [bold]Store[/] {summary['store']}")
+    out.print(f"[bold]Took[/] {seconds(total)}: " + ", ".join(f"{name} {seconds(s)}" for name, s in slowest))

@@ -1,0 +1,51 @@
+"""The manifest of a published index: what it holds, how it was made, what it measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.errors import IndexUnavailable
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One version of one index. `files` are names and SHA-256 of what must be there, unchanged, before it is loaded."""
+
+    name: str
+    version: str
+    model_id: str
+    metric: str  # inner_product: vectors are unit-norm, so it is the cosine
+    dim: int
+    count: int
+    factory: str  # FAISS factory string
+    why: str  # the choice, for people
+    parameters: dict[str, int]  # search parameters, such as efSearch
+    recall: dict[str, float]  # recall@k against exact search on the sampled queries, by k
+    source: str  # hash of the ids and work keys that went in: an unchanged input is not built again
+    next_id: int  # the first id never given
+    created: str
+    files: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Manifest:
+        """Parses strictly. Raises `IndexUnavailable` naming what is wrong."""
+        try:
+            record: dict[str, Any] = json.loads(data)
+            version = record["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise IndexUnavailable(f"the manifest of {where} is damaged: {error!r}") from error
+        if version > FORMAT:
+            raise IndexUnavailable(f"{where} has format {version}; this Earmark reads up to {FORMAT}: update it")
+        try:
+            return cls(**record)
+        except TypeError as error:
+            raise IndexUnavailable(f"the manifest of {where} is damaged: {error}") from error

@@ -1,0 +1,238 @@
+"""Publishing versions of an index: written aside, checked, renamed into place, then pointed at.
+
+A version is a folder that appears whole or not at all; `CURRENT` names the one to read. The previous version stays for
+readers that hold it and for going back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from core.errors import IndexUnavailable, StorageError
+from core.storage import LocalStorage
+from core.tables import decode, encode
+from index.build import build, check_vectors
+from index.ids import assign
+from index.manifest import Manifest
+
+CURRENT = "CURRENT"
+INDEX_FILE, IDS_FILE, MANIFEST_FILE = "index.faiss", "ids.parquet", "manifest.json"
+KEPT_VERSIONS = 2
+STAGING = ".staging-"
+
+
+def publish_vectors(
+    folder: Path,
+    name: str,
+    vectors: pa.Table,
+    *,
+    model_id: str,
+    dim: int,
+    source: str,
+    factory: str | None = None,
+    target_recall: float = 0.95,
+    windows: str | None = None,
+) -> Manifest:
+    """Builds and publishes `folder/name` from `vectors` (content_id, embedding; also `windows` where a content has
+    several); returns the manifest of the version that is current then.
+
+    Nothing is built where `source` is that of the current version. Raises `EarmarkError` for vectors that cannot be
+    indexed, `IndexUnavailable` below the recall gate; the current version stays.
+    """
+    before = current_manifest(folder, name)
+    if before and (before.source, before.model_id, before.dim) == (source, model_id, dim) and intact(folder, before):
+        return before
+    flat = pa.compute.list_flatten(vectors["embedding"])
+    values = flat.to_numpy(zero_copy_only=False) if isinstance(flat, pa.Array) else flat.to_numpy()
+    matrix = np.ascontiguousarray(values, np.float32).reshape(vectors.num_rows, -1)
+    windows_of = vectors[windows].to_pylist() if windows else [0] * vectors.num_rows
+    keys = list(zip(vectors["content_id"].to_pylist(), windows_of, strict=True))
+    previous, next_id = _known_ids(folder, name)
+    ids, next_id = assign(previous, next_id, keys)
+    numbers = ids["id"].to_numpy()
+    check_vectors(matrix, numbers, dim)
+    built = build(matrix, numbers, factory=factory, target_recall=target_recall)
+    now = datetime.now(UTC)
+    manifest = Manifest(
+        name=name,
+        version=f"{now:%Y%m%dT%H%M%S%f}",
+        model_id=model_id,
+        metric="inner_product",
+        dim=dim,
+        count=len(matrix),
+        factory=built.factory,
+        why=built.why,
+        parameters=built.parameters,
+        recall=built.recall,
+        source=source,
+        next_id=next_id,
+        created=now.isoformat(),
+    )
+    import faiss
+
+    return _commit(folder, manifest, faiss.serialize_index(built.faiss_index).tobytes(), ids)
+
+
+def _commit(folder: Path, manifest: Manifest, index_bytes: bytes, ids: pa.Table) -> Manifest:
+    home = folder / manifest.name
+    clean(home)
+    files = {INDEX_FILE: index_bytes, IDS_FILE: encode(ids)}
+    manifest = Manifest(**{**vars(manifest), "files": {n: hashlib.sha256(d).hexdigest() for n, d in files.items()}})
+    staging = home / f"{STAGING}{manifest.version}"
+    storage = LocalStorage(staging)
+    for file, data in {**files, MANIFEST_FILE: manifest.to_bytes()}.items():
+        storage.write(file, data)
+    try:
+        os.rename(staging, home / manifest.version)
+    except OSError as error:
+        raise StorageError(f"cannot publish the index {manifest.name}: {error}") from error
+    point_to(folder, manifest.name, manifest.version)
+    for old in versions(folder, manifest.name)[:-KEPT_VERSIONS]:
+        _delete(home, old)
+    return manifest
+
+
+def point_to(folder: Path, name: str, version: str) -> None:
+    """Makes `version` the current one (also the way back). Raises `IndexUnavailable` where it is not whole."""
+    load_manifest(folder, name, version)
+    LocalStorage(folder / name).write(CURRENT, json.dumps({"version": version}).encode())
+
+
+def versions(folder: Path, name: str) -> list[str]:
+    """Published versions, oldest first."""
+    home = folder / name
+    return sorted(p.name for p in home.iterdir() if p.is_dir() and not p.name.startswith(".")) if home.is_dir() else []
+
+
+def current_version(folder: Path, name: str) -> str | None:
+    """The version that `CURRENT` names, or None before the first publication."""
+    try:
+        return str(json.loads((folder / name / CURRENT).read_bytes())["version"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise IndexUnavailable(f"the pointer of the index {name} is damaged; publish again or go back") from error
+
+
+def load_manifest(folder: Path, name: str, version: str) -> Manifest:
+    """Raises `IndexUnavailable` where the version is missing or its manifest damaged."""
+    path = folder / name / version / MANIFEST_FILE
+    try:
+        return Manifest.from_bytes(path.read_bytes(), f"index {name} version {version}")
+    except FileNotFoundError as error:
+        raise IndexUnavailable(f"the index {name} has no version {version}") from error
+
+
+def current_manifest(folder: Path, name: str) -> Manifest | None:
+    """The manifest of the current version; None where there is none that can be read (a build then replaces it)."""
+    with contextlib.suppress(IndexUnavailable):
+        version = current_version(folder, name)
+        return load_manifest(folder, name, version) if version else None
+    return None
+
+
+def intact(folder: Path, manifest: Manifest) -> bool:
+    """Whether every file of the version has the checksum of its manifest."""
+    home = folder / manifest.name / manifest.version
+    return all((home / file).is_file() and _sha256(home / file) == want for file, want in manifest.files.items())
+
+
+def remove(folder: Path, name: str, content_ids: list[str], *, purge: bool = False) -> Manifest | None:
+    """Publishes the index without these contents and returns its manifest (None where nothing is left).
+
+    The vectors that remain keep their ids and their bytes. With `purge` every earlier version is deleted, so that no
+    file keeps the removed vectors.
+    """
+    manifest = current_manifest(folder, name)
+    if manifest is None:
+        return None
+    home = folder / name
+    ids = decode((home / manifest.version / IDS_FILE).read_bytes())
+    gone = pa.compute.is_in(ids["content_id"], value_set=pa.array(sorted(content_ids), pa.string()))
+    kept = ids.filter(pa.compute.invert(gone))
+    if kept.num_rows == ids.num_rows:
+        result: Manifest | None = manifest
+    elif not kept.num_rows:
+        LocalStorage(folder).write(f"{name}/next_id", str(manifest.next_id).encode())
+        (home / CURRENT).unlink(missing_ok=True)
+        result = None
+    else:
+        result = _without(folder, manifest, ids, kept)
+    if purge:
+        for version in versions(folder, name):
+            if result is None or version != result.version:
+                _delete(home, version)
+    return result
+
+
+def _without(folder: Path, manifest: Manifest, ids: pa.Table, kept: pa.Table) -> Manifest:
+    import faiss
+
+    from index.build import EF_CONSTRUCTION
+
+    path = folder / manifest.name / manifest.version / INDEX_FILE
+    old = faiss.read_index(str(path))
+    numbers = kept["id"].to_numpy()
+    vectors = np.stack([old.reconstruct(int(number)) for number in numbers])
+    inner = faiss.index_factory(manifest.dim, manifest.factory, faiss.METRIC_INNER_PRODUCT)
+    concrete = faiss.downcast_index(inner)
+    if hasattr(concrete, "hnsw"):
+        concrete.hnsw.efConstruction = EF_CONSTRUCTION
+        concrete.hnsw.efSearch = manifest.parameters.get("efSearch", 64)
+    if not inner.is_trained:
+        inner.train(vectors)
+    made = faiss.IndexIDMap2(inner)
+    made.add_with_ids(vectors, numbers)
+    now = datetime.now(UTC)
+    changes = {
+        "version": f"{now:%Y%m%dT%H%M%S%f}",
+        "count": len(numbers),
+        "created": now.isoformat(),
+        "source": f"{manifest.source} less {ids.num_rows - kept.num_rows}",
+    }
+    return _commit(folder, Manifest(**{**vars(manifest), **changes}), faiss.serialize_index(made).tobytes(), kept)
+
+
+def clean(home: Path) -> None:
+    """Deletes what killed publications left. One writer a store: nobody else is publishing here."""
+    if home.is_dir():
+        for path in home.iterdir():
+            if path.name.startswith("."):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _delete(home: Path, version: str) -> None:
+    # Renamed first: a reader or a crash in between never meets half a version.
+    dying = home / f".dying-{version}"
+    os.rename(home / version, dying)
+    shutil.rmtree(dying, ignore_errors=True)
+
+
+def _known_ids(folder: Path, name: str) -> tuple[pa.Table | None, int]:
+    """Ids of the newest whole version and the highest `next_id` ever written."""
+    table, next_id = None, 0
+    floor = folder / name / "next_id"
+    if floor.is_file():
+        next_id = int(floor.read_text())
+    for version in versions(folder, name):
+        try:
+            manifest = load_manifest(folder, name, version)
+            table = decode((folder / name / version / IDS_FILE).read_bytes())
+            next_id = max(next_id, manifest.next_id)
+        except (IndexUnavailable, OSError, pa.ArrowInvalid):
+            continue
+    return table, next_id
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,98 @@
+"""Similarity search over a store: a content, words, a sound or a picture → the contents most like it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core.contracts import WORK_KEY
+from core.errors import BadItem, ConfigError, IndexUnavailable, NotFound
+from core.features import CONTENT, embedding_view
+from core.keys import REMOVED
+from pipelines.context import Run, local_root
+from pipelines.steps import frozen_statistics, load_release
+
+
+def search(
+    run: Run,
+    *,
+    content_id: str | None = None,
+    text: str | None = None,
+    audio: Path | None = None,
+    image: Path | None = None,
+    by: str | None = None,
+    k: int = 10,
+) -> dict[str, Any]:
+    """The `k` contents nearest by cosine to exactly one query, from the index of the active release.
+
+    Returns `modality`, `query` and `hits` (content_id, score, title, kind, show_id), best first, without the query
+    itself. Raises `NotFound`, `IndexUnavailable`, and `ConfigError` for a query file that cannot be read.
+    """
+    release = load_release(run) or {"models": {}, "indexes": {}}
+    try:
+        if content_id is not None:
+            modality, vector = _stored_vector(run, release, content_id, by)
+        elif text is not None:
+            from catalog.media import Text
+
+            modality, vector = "text", run.models.text.embed([Text(title=text)])
+        elif audio is not None:
+            from catalog.audio import decode_audio
+
+            raw = run.models.audio.raw.embed([decode_audio(audio, limits=run.config.limits)])
+            modality, vector = "audio", run.models.audio.finish(frozen_statistics(run)).apply(raw)
+        elif image is not None:
+            from catalog.picture import decode_picture
+
+            modality, vector = "image", run.models.image.embed([decode_picture(image, limits=run.config.limits)])
+        else:
+            raise ConfigError("search needs a content id, a text, an audio file or an image")
+    except BadItem as error:
+        raise ConfigError(f"the query cannot be read: {error.detail}") from error
+    if modality not in release["indexes"]:
+        raise IndexUnavailable(f"the store {run.storage.uri} has no {modality} index: no content has a vector of it")
+    from index import open_index
+
+    model = release["models"][modality]
+    searcher = open_index(
+        local_root(run.storage) / "indexes",
+        release["indexes"][modality]["name"],
+        version=release["indexes"][modality]["version"],
+        expect_model=model["model_id"],
+    )
+    found = searcher.search(vector, k, exclude=[content_id] if content_id else [])
+    about = _titles(run)
+    hits = [
+        {"content_id": c, "score": float(s), **about.get(c, {"title": None, "kind": None, "show_id": None})}
+        for c, s in zip(found["content_id"].to_pylist(), found["score"].to_pylist(), strict=True)
+    ]
+    return {"modality": modality, "query": content_id or text or str(audio or image), "hits": hits}
+
+
+def _stored_vector(run: Run, release: dict[str, Any], content_id: str, by: str | None) -> tuple[str, Any]:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from core.tables import latest_rows
+
+    for modality in [by] if by else ["audio", "text", "image"]:
+        if modality not in release["models"]:
+            continue
+        model = release["models"][modality]
+        view = embedding_view(modality, model["model_id"], model["dim"])
+        rows = run.tables.read(view)
+        row = latest_rows(rows.filter(pc.equal(rows["content_id"], content_id)), "content_id")
+        if row.num_rows and row["embedding"][0].is_valid:
+            return modality, np.asarray([row["embedding"][0].as_py()], np.float32)
+    if by:
+        raise NotFound(f"{content_id!r} has no {by} embedding in the store {run.storage.uri}")
+    raise NotFound(f"{content_id!r} is not in the store {run.storage.uri}")
+
+
+def _titles(run: Run) -> dict[str, dict[str, Any]]:
+    rows = run.tables.latest(CONTENT, ["title", "kind", "show_id"]).to_pylist()
+    return {
+        row["content_id"]: {name: row[name] for name in ("title", "kind", "show_id")}
+        for row in rows
+        if row[WORK_KEY] != REMOVED
+    }

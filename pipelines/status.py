@@ -1,0 +1,45 @@
+"""What a store holds, as numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.compute as pc
+
+from core import lease
+from core.contracts import WORK_KEY
+from core.features import SHOW
+from core.keys import REMOVED
+from pipelines import quarantine, removal
+from pipelines.context import Run
+from pipelines.steps import load_release
+
+
+def status(run: Run) -> dict[str, Any]:
+    """Views with their keys, rows and parts, the release, the writer and the size of the quarantine."""
+    views = []
+    for view in [*removal.stored_views(run.storage), SHOW]:
+        latest = run.tables.latest(view, [])
+        removed = pc.sum(pc.equal(latest[WORK_KEY], REMOVED)).as_py() or 0
+        parts = run.tables.parts(view)
+        rows = run.tables.read(view, [view.entity]).num_rows
+        views.append(
+            {
+                "view": view.name,
+                "contents": latest.num_rows - removed,
+                "removed": removed,
+                "rows": rows,
+                "parts": len(parts),
+            }
+        )
+    release = load_release(run) or {}
+    holder = lease.current(run.storage)
+    return {
+        "store": run.storage.uri,
+        "released": release.get("released"),
+        "models": release.get("models", {}),
+        "indexes": release.get("indexes", {}),
+        "writer": str(holder) if holder else None,
+        "quarantine": quarantine.open_rows(run.storage).num_rows,
+        "views": sorted(views, key=lambda v: str(v["view"])),
+    }
