@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from catalog.media import Picture
+from core.weights import package_file
 from embedders.device import resolve_device
-from embedders.weights import package_file
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 SIDE = 224  # pixels

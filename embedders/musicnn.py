@@ -11,10 +11,10 @@ import numpy as np
 
 from catalog.media import SAMPLE_RATE, Audio
 from core.errors import BadItem
+from core.weights import package_file
 from embedders.device import resolve_device
 from embedders.mel import mel_filters
 from embedders.tf_bundle import read_bundle
-from embedders.weights import package_file
 
 INDEX_SHA256 = "87f3e0f3550c8d3bafc840374003e5c8af5eeb5ecf6add61af09a7822d3282c8"
 DATA_SHA256 = "8579734ee6388f799ed0def4bbd0d1fdcbeaf213ef2a9dc860917bd76a303de6"

@@ -11,8 +11,8 @@ import numpy as np
 
 from catalog.media import Text
 from core.errors import BadItem
+from core.weights import package_file
 from embedders.device import resolve_device
-from embedders.weights import package_file
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 CHUNK_WORDS = 160  # about 220 tokens of English; the model reads 256
