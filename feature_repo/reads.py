@@ -1,0 +1,58 @@
+"""Reading features: online for a request, point-in-time for a training set."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from core.errors import ConfigError
+
+_ROW = "earmark_row"
+
+
+def online_features(
+    store: Any, content_ids: Sequence[str], service: str = "recommender", request: Mapping[str, Any] | None = None
+) -> pa.Table:
+    """The service's features of these contents, in their order: `content_id` and `<view>__<feature>` columns, null
+    where there is no value. `request` gives an on-demand service its inputs, a list of one value an id each.
+
+    Each thread needs its own store: Feast's SQLite connection is not shared.
+    """
+    rows = [{"content_id": content_id} for content_id in content_ids]
+    for name, values in (request or {}).items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = [float(v) for v in value]  # Feast refuses lists that mix integers and floats
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answer = store.get_online_features(
+            features=store.get_feature_service(service), entity_rows=rows, full_feature_names=True
+        )
+    found = answer.to_dict()
+    names = ["content_id", *(name for name in found if name != "content_id")]
+    return pa.table({name: pa.array(found[name]) for name in names})
+
+
+def training_set(store: Any, entities: Any, service: str = "recommender") -> pa.Table:
+    """Point-in-time join: the service's features as they were known at each row's `event_timestamp`.
+
+    `entities`: an Arrow table or pandas frame with `content_id` and `event_timestamp` (naive is taken as UTC); other
+    columns pass through. The rows keep their order. Raises `ConfigError` for a missing column.
+    """
+    import pandas as pd
+
+    frame = entities.to_pandas() if isinstance(entities, pa.Table) else entities.copy()
+    for column in ("content_id", "event_timestamp"):
+        if column not in frame.columns:
+            raise ConfigError(f"the entity rows have no column {column!r}")
+    frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"], utc=True).astype("datetime64[us, UTC]")
+    frame[_ROW] = range(len(frame))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        joined = store.get_historical_features(
+            entity_df=frame, features=store.get_feature_service(service), full_feature_names=True
+        ).to_arrow()
+    # Feast's join loses the order of the entity rows.
+    return joined.sort_by(_ROW).drop_columns([_ROW])

@@ -1,0 +1,109 @@
+"""The Feast repository that a store carries, and applying definitions to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from core.errors import ConfigError, NotFound
+from core.storage import LocalStorage
+
+PROJECT = "earmark"
+FOLDER = "feast"
+DEFINITIONS_VERSION = 1  # raised when feature_repo.views defines something else than before
+REDIS_VARIABLE = "EARMARK_REDIS"  # connection string of the redis profile
+
+DEFINITIONS = '''"""Definitions of this store, for `feast -c {folder} apply`."""
+
+from pathlib import Path
+
+from feature_repo.store import read_models
+from feature_repo.views import build_objects
+
+_root = Path(__file__).resolve().parent.parent
+for _object in build_objects(_root, read_models(_root)):
+    globals()[f"{{type(_object).__name__}}_{{_object.name}}"] = _object
+'''
+
+
+def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
+    """feature_store.yaml of a profile: `embedded` (SQLite online) or `redis`. Raises `ConfigError`."""
+    home = root / FOLDER
+    online: dict[str, Any] = {"type": "sqlite", "path": str(home / "online.db")}
+    if profile == "redis":
+        online = {"type": "redis", "connection_string": os.environ.get(REDIS_VARIABLE, "localhost:6379")}
+    elif profile != "embedded":
+        raise ConfigError(f"Feast profile {profile!r} is not known; use embedded or redis")
+    return {
+        "project": PROJECT,
+        "provider": "local",
+        "registry": {"registry_type": "sql", "path": f"sqlite:///{home / 'registry.db'}", "cache_ttl_seconds": 60},
+        "offline_store": {"type": "duckdb"},
+        "online_store": online,
+        "entity_key_serialization_version": 3,
+    }
+
+
+def write_repo(root: Path, profile: str = "embedded") -> Path:
+    """Writes `<root>/feast/` so that both the feast command and `FeatureStore(repo_path=…)` work; returns it."""
+    storage = LocalStorage(root)
+    files = {
+        "feature_store.yaml": yaml.safe_dump(repo_yaml(root, profile), sort_keys=False),
+        "definitions.py": DEFINITIONS.format(folder=FOLDER),
+    }
+    for name, text in files.items():
+        path = root / FOLDER / name
+        if not path.is_file() or path.read_text() != text:
+            storage.write(f"{FOLDER}/{name}", text.encode())
+    return root / FOLDER
+
+
+def read_models(root: Path) -> dict[str, Any]:
+    """The released models of a store; none before its first release."""
+    try:
+        return dict(json.loads((root / "release.json").read_bytes())["models"])
+    except FileNotFoundError:
+        return {}
+
+
+def open_store(root: Path) -> Any:
+    """Feast's `FeatureStore` of the store in the folder `root`. Raises `NotFound`."""
+    if not (root / FOLDER / "feature_store.yaml").is_file():
+        raise NotFound(f"there is no Feast repository in {root}; run earmark on a catalogue first")
+    os.environ.setdefault("FEAST_USAGE", "False")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from feast import FeatureStore
+
+        return FeatureStore(repo_path=str(root / FOLDER))
+
+
+def apply(root: Path, release: Mapping[str, Any], extra_models: Mapping[str, Any] | None = None) -> bool:
+    """Applies the definitions of a release to the store's registry; returns whether anything had to be done.
+
+    `extra_models` get views beside the released ones. Repeatable: what was applied is remembered after it is done.
+    """
+    profile = os.environ.get("EARMARK_FEAST_PROFILE", "embedded")
+    write_repo(root, profile)
+    others = {**read_models(root), **(extra_models or {})}
+    wanted = json.dumps([DEFINITIONS_VERSION, profile, str(root), release["models"], others], sort_keys=True)
+    mark = hashlib.sha256(wanted.encode()).hexdigest()
+    storage = LocalStorage(root)
+    done = root / FOLDER / "applied"
+    if done.is_file() and done.read_text() == mark:
+        return False
+    store = open_store(root)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from feature_repo.views import build_objects
+
+        store.apply(build_objects(root, release["models"], others))
+    storage.write(f"{FOLDER}/applied", mark.encode())
+    return True
