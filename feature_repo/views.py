@@ -6,13 +6,11 @@ released model's view under a stable name, so that readers of `text`, `audio` an
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 from feast import (
     Entity,
@@ -127,33 +125,39 @@ def feature_view(view: View, root: Path) -> FeatureView:
     )
 
 
-def cosine_similarity(modality: str, view_name: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """The function of an on-demand view: cosine of the request's `query_<modality>` and the content's embedding.
+# Feast keeps an on-demand function as source text and runs that, so a closure over the model's view is no use to it:
+# the names are written into the text.
+SIMILARITY = '''\
+def {modality}_similarity(inputs):
+    """Cosine of the request's vector and the content's; null where either is missing."""
+    import numpy
+    import pandas
 
-    Null where either is missing. Raises `ValueError` for a query of another length.
-    """
+    found = []
+    for own, asked in zip(inputs["{view}__embedding"], inputs["query_{modality}"]):
+        if not hasattr(own, "__len__") or not hasattr(asked, "__len__") or len(own) == 0:
+            found.append(None)
+            continue
+        if len(own) != len(asked):
+            raise ValueError(f"query_{modality} has {{len(asked)}} values, the {modality} embedding has {{len(own)}}")
+        one, other = numpy.asarray(own, dtype=float), numpy.asarray(asked, dtype=float)
+        norms = float(numpy.linalg.norm(one) * numpy.linalg.norm(other))
+        found.append(float(one @ other) / norms if norms else None)
+    return pandas.DataFrame({{"{modality}_similarity": pandas.Series(found, dtype="float32")}})
+'''
 
-    def similarity(inputs: pd.DataFrame) -> pd.DataFrame:
-        import numpy
-        import pandas
 
-        found = []
-        for own, asked in zip(inputs[f"{view_name}__embedding"], inputs[f"query_{modality}"], strict=True):
-            if not hasattr(own, "__len__") or not hasattr(asked, "__len__") or len(own) == 0:
-                found.append(None)
-                continue
-            if len(own) != len(asked):
-                raise ValueError(f"query_{modality} has {len(asked)} values, the {modality} embedding has {len(own)}")
-            one, other = numpy.asarray(own, dtype=float), numpy.asarray(asked, dtype=float)
-            norms = float(numpy.linalg.norm(one) * numpy.linalg.norm(other))
-            found.append(float(one @ other) / norms if norms else None)
-        return pandas.DataFrame({f"{modality}_similarity": pandas.Series(found, dtype="float32")})
-
-    return similarity
+def similarity_function(modality: str, view_name: str) -> tuple[Callable[..., Any], str]:
+    """The function of an on-demand view and its source. It raises `ValueError` for a query of another length."""
+    text = SIMILARITY.format(modality=modality, view=view_name)
+    names: dict[str, Any] = {}
+    exec(text, names)
+    return names[f"{modality}_similarity"], text
 
 
 def similarity_view(modality: str, embeddings: FeatureView) -> OnDemandFeatureView:
     """On-demand view: the similarity of a request's vector (`query_<modality>`) to the content's."""
+    function, text = similarity_function(modality, embeddings.name)
     return OnDemandFeatureView(
         name=f"{modality}_query",
         sources=[
@@ -164,9 +168,7 @@ def similarity_view(modality: str, embeddings: FeatureView) -> OnDemandFeatureVi
             ),
         ],
         schema=[Field(name=f"{modality}_similarity", dtype=Float32)],
-        feature_transformation=PandasTransformation(
-            udf=cosine_similarity(modality, embeddings.name), udf_string=inspect.getsource(cosine_similarity)
-        ),
+        feature_transformation=PandasTransformation(udf=function, udf_string=text),
         mode="pandas",
         description=f"Cosine of a request's vector and the content's {modality} embedding",
     )
