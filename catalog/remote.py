@@ -137,7 +137,8 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if _origin(new) != _origin(old) and not (
-            new.hostname == old.hostname and (old.scheme, old.port, new.scheme, new.port) == ("http", None, "https", None)
+            new.hostname == old.hostname
+            and (old.scheme, old.port, new.scheme, new.port) == ("http", None, "https", None)
         ):
             fp.close()
             raise BadItem("host_not_allowed", f"{old.netloc} redirects to {new.scheme}://{new.netloc}")

@@ -21,13 +21,26 @@ STORE_VARIABLE = "EARMARK_STORE"
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """What is refused before it costs anything; the item goes to the quarantine."""
+    """Ceilings on one item, checked before decoding where a header tells, and again while decoding. A catalogue is
+    untrusted: a small file can unfold into hours of sound or gigapixels. The quarantine's reason is in parentheses."""
 
     max_audio_s: float = 6 * 3600.0
-    max_file_bytes: int = 2 * 1024**3
-    max_pixels: int = 50_000_000
+    """Longest audio in seconds (`too_long`). Six hours of 16 kHz mono float32 are 1.4 GB of memory."""
+
     max_channels: int = 8
+    """Most audio channels (`too_many_channels`); 8 is 7.1 surround."""
+
+    max_file_bytes: int = 2 << 30
+    """Largest file that is opened or downloaded (`too_large`)."""
+
+    max_pixels: int = 50_000_000
+    """Most pixels of a picture, width times height (`too_many_pixels`); 50 Mpx decode to 150 MB of RGB."""
+
+    max_picture_side: int = 2048
+    """Longest side of decoded pixels; larger pictures are reduced while decoding, not refused."""
+
     max_text_chars: int = 1_000_000
+    """Most characters of title, description and lyrics or transcript together (`too_long`)."""
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,9 @@ def read(run: Run) -> list[str]:
     from catalog.read import read_catalog
 
     started = time.perf_counter()
-    cache = FileCache.from_table(_optional_table(run, FILE_CACHE))
-    catalog = read_catalog(run.source, timezone=run.config.timezone)
+    known = _optional_table(run, FILE_CACHE)
+    cache = FileCache() if known is None else FileCache.from_table(known)
+    catalog = read_catalog(run.source, timezone=run.config.timezone, file_cache=cache)
     if not catalog.table.num_rows and not catalog.rejected:
         raise CatalogError(f"the catalogue {run.source} holds no contents")
     now = now_us()
@@ -56,7 +57,8 @@ def read(run: Run) -> list[str]:
         run.tables.ensure(stage.view)
     run.tables.ensure(SHOW)
     candidates, sizes = _media_candidates(run, rows, media_stages_, cache)
-    run.storage.write(FILE_CACHE, encode(cache.to_table()))
+    if cache.changed:
+        run.storage.write(FILE_CACHE, encode(cache.to_table()))
     rejected = [
         Failure(r.content_id, "catalogue", digest([r.reason, r.detail]), r.reason, r.detail) for r in catalog.rejected
     ]
