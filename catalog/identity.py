@@ -76,7 +76,7 @@ def sha256_of(path: Path) -> str:
 
 
 def media_hash(path: Path) -> str | None:
-    """BLAKE3 of the compressed audio packets and the codec's parameters, in hexadecimal; None for what cannot be demuxed.
+    """BLAKE3 of the compressed audio packets and the codec's parameters, in hexadecimal; None for no audio.
 
     Nothing is decoded. Tags, covers, chapters and padding are not part of it; a re-encoded file has another hash.
     """

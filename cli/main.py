@@ -66,7 +66,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="earmark",
-        description="Enrich a music and podcast catalogue: embeddings and features into Feast, FAISS indexes for search.",
+        description="Enrich a music and podcast catalogue: features into Feast, vectors into FAISS.",
         epilog=EPILOG,
         formatter_class=raw,
     )

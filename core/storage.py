@@ -138,7 +138,7 @@ class LocalStorage:
         lock = self.root / ".locks" / path.replace("/", "_")
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            file = open(lock, "a")
+            file = open(lock, "a")  # noqa: SIM115 (closed by the `with` below)
         except OSError as error:
             raise StorageError(f"cannot lock {path} in {self.uri}: {error.strerror or error}") from error
         with file:

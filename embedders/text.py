@@ -46,7 +46,9 @@ class SentenceEmbedder:
         with self._lock:
             if self._model is None:
                 from sentence_transformers import SentenceTransformer
+                from transformers.utils import logging
 
+                logging.disable_progress_bar()  # ours is the only bar on the terminal
                 self._model = SentenceTransformer(str(self._path), device=resolve_device(self._device))
             return self._model
 

@@ -18,7 +18,7 @@ MIN_PULSE = 0.15  # autocorrelation of the onsets at the beat's lag below which 
 
 
 class AcousticEnricher:
-    """Fills the view `acoustic`. Tempo is librosa's estimate with a prior around 120 BPM, so it may lie an octave off."""
+    """Fills the view `acoustic`. Tempo is librosa's estimate, which may lie an octave off."""
 
     modality = "audio"
     view = ACOUSTIC

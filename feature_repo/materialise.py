@@ -41,6 +41,13 @@ def applied_views(store: Any) -> list[View]:
     return found
 
 
+def unseen(root: Path, tables: Tables) -> bool:
+    """Whether there are parts that no materialisation has seen."""
+    ledger = _ledger(LocalStorage(root))
+    seen = {path for paths in ledger.values() for path in paths}
+    return any(e.path not in seen for e in tables.storage.entries("offline") if e.path.endswith(".parquet"))
+
+
 def materialise(store: Any, root: Path, progress: Progress | None = None) -> dict[str, int]:
     """Writes what is new online; returns rows written by view. Repeat it to resume: the ledger is written after the
     rows, and writing them again changes nothing. Raises `StorageError`."""

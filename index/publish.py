@@ -153,9 +153,11 @@ def remove(folder: Path, name: str, content_ids: list[str], *, purge: bool = Fal
     file keeps the removed vectors.
     """
     manifest = current_manifest(folder, name)
-    if manifest is None:
-        return None
     home = folder / name
+    if manifest is None:
+        for version in versions(folder, name) if purge else ():
+            _delete(home, version)
+        return None
     ids = decode((home / manifest.version / IDS_FILE).read_bytes())
     gone = pa.compute.is_in(ids["content_id"], value_set=pa.array(sorted(content_ids), pa.string()))
     kept = ids.filter(pa.compute.invert(gone))

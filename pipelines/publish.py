@@ -34,7 +34,7 @@ def _views(models: dict[str, dict[str, Any]]) -> dict[str, View]:
 
 def store(run: Run) -> dict[str, Any]:
     """Applies the definitions to Feast and materialises the parts that the online store has not seen."""
-    from feature_repo.materialise import materialise
+    from feature_repo.materialise import materialise, unseen
     from feature_repo.store import apply, open_store
 
     root = local_root(run.storage)
@@ -46,7 +46,8 @@ def store(run: Run) -> dict[str, Any]:
     # The new models' views are filled before the services point at them (DESIGN, release).
     apply(root, {**release, "models": models} if not release["models"] else release, extra_models=models)
     applied = time.perf_counter()
-    written = materialise(open_store(root), root, progress=_progress(run))
+    # Opening Feast costs seconds: not for a run that changed nothing.
+    written = materialise(open_store(root), root, progress=_progress(run)) if unseen(root, run.tables) else {}
     summary = {
         "rows_written": written,
         "apply_seconds": applied - started,

@@ -6,6 +6,7 @@ it still answer, reads after it answer nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -156,11 +157,27 @@ def _forget_online(run: Run, content_ids: Sequence[str]) -> None:
 
 
 def _forget_index(run: Run, content_ids: Sequence[str], purge: bool = False) -> None:
-    root = local_root(run.storage)
-    for folder in sorted(p for p in (root / "indexes").glob("*") if p.is_dir()):
-        from index import remove as remove_from_index
+    """Publishes every index without these contents and points the release at the new versions."""
+    from index import remove as remove_from_index
 
-        remove_from_index(root / "indexes", folder.name, list(content_ids), purge=purge)
+    folder = local_root(run.storage) / "indexes"
+    found = run.storage.read_tagged("release.json")
+    release = json.loads(found[0]) if found else {"indexes": {}}
+    current = {}
+    for home in sorted(p for p in folder.glob("*") if p.is_dir()):
+        # Earlier versions are purged only when the release no longer points at one of them.
+        manifest = remove_from_index(folder, home.name, list(content_ids))
+        current[home.name] = manifest.version if manifest else None
+    indexes = {
+        modality: {**entry, "version": current.get(entry["name"], entry["version"])}
+        for modality, entry in release["indexes"].items()
+        if current.get(entry["name"], entry["version"]) is not None
+    }
+    if found and indexes != release["indexes"]:
+        run.storage.replace_if("release.json", json.dumps({**release, "indexes": indexes}, indent=1).encode(), found[1])
+    if purge:
+        for name in current:
+            remove_from_index(folder, name, list(content_ids), purge=True)
 
 
 def _erase(run: Run, content_ids: set[str]) -> None:

@@ -60,10 +60,11 @@ def search(
         version=release["indexes"][modality]["version"],
         expect_model=model["model_id"],
     )
-    found = searcher.search(vector, k, exclude=[content_id] if content_id else [])
-    about = _titles(run)
+    about = _contents(run)
+    hidden = {c for c, known in about.items() if known is None} | ({content_id} if content_id else set())
+    found = searcher.search(vector, k, exclude=hidden)
     hits = [
-        {"content_id": c, "score": float(s), **about.get(c, {"title": None, "kind": None, "show_id": None})}
+        {"content_id": c, "score": float(s), **(about.get(c) or {"title": None, "kind": None, "show_id": None})}
         for c, s in zip(found["content_id"].to_pylist(), found["score"].to_pylist(), strict=True)
     ]
     return {"modality": modality, "query": content_id or text or str(audio or image), "hits": hits}
@@ -89,10 +90,12 @@ def _stored_vector(run: Run, release: dict[str, Any], content_id: str, by: str |
     raise NotFound(f"{content_id!r} is not in the store {run.storage.uri}")
 
 
-def _titles(run: Run) -> dict[str, dict[str, Any]]:
+def _contents(run: Run) -> dict[str, dict[str, Any] | None]:
+    """What people call each content; None for a removed one, which an index may hold until it is published again."""
     rows = run.tables.latest(CONTENT, ["title", "kind", "show_id"]).to_pylist()
     return {
-        row["content_id"]: {name: row[name] for name in ("title", "kind", "show_id")}
+        row["content_id"]: None
+        if row[WORK_KEY] == REMOVED
+        else {name: row[name] for name in ("title", "kind", "show_id")}
         for row in rows
-        if row[WORK_KEY] != REMOVED
     }

@@ -1,0 +1,1 @@
+"""The demo: a catalogue of real and truthful media, and a tour of everything on it."""
