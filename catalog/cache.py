@@ -104,7 +104,7 @@ class FileCache:
     def _update(self, uri: str, size: int, mtime_ns: int, **learnt: str) -> None:
         with self._lock:
             old = self._current(uri, size, mtime_ns) or _Entry(size, mtime_ns)
-            new = replace(old, **learnt)
+            new = replace(old, **learnt)  # type: ignore[arg-type]
             if new != self._entries.get(uri):
                 self._entries[uri] = new
                 self.changed = True

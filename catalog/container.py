@@ -54,5 +54,5 @@ def open_audio(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream):
             raise BadItem("no_audio_stream", f"{path.name} ({container.format.name}) has no audio stream")
-        stream.thread_type = "NONE"
+        stream.thread_type = "NONE"  # type: ignore[attr-defined]
         yield container, stream

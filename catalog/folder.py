@@ -94,6 +94,7 @@ def _row(
         sidecar = path.with_suffix(".txt")
         if sidecar.stat().st_size <= MAX_SIDECAR_BYTES:
             description = sidecar.read_bytes().decode("utf-8", "replace").strip() or description
+    image: str | None
     own = pictures.get(path.stem.lower())
     shared = next((pictures[name] for name in FOLDER_COVERS if name in pictures), None)
     if own is not None:

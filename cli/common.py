@@ -102,7 +102,7 @@ def progress_bar(quiet: bool = False) -> Iterator[tuple[Callable[[str, int, int]
         def progress(label: str, done: int, total: int) -> None:
             if label not in tasks:
                 tasks[label] = bars.add_task(label, total=total or None)
-            bars.update(tasks[label], advance=done, **({"total": total} if total else {}))
+            bars.update(tasks[label], advance=done, total=total or None)
 
         yield progress, on_step
 

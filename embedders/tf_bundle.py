@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -71,13 +72,13 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         at += length
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, object]]:
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """(number, value) of a protocol buffer message; nested messages stay bytes."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
         number, wire = tag >> 3, tag & 7
-        value: object
+        value: Any
         if wire == 0:
             value, at = _varint(message, at)
         elif wire == 2:

@@ -58,8 +58,9 @@ def tempo(samples: np.ndarray) -> float | None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        onsets = librosa.onset.onset_strength(y=samples, sr=SAMPLE_RATE, hop_length=TEMPO_HOP, n_fft=1024, n_mels=64)
-        if float(onsets.std()) < 1e-3:
+        strength: Any = librosa.onset.onset_strength  # type: ignore[attr-defined]
+        onsets = strength(y=samples, sr=SAMPLE_RATE, hop_length=TEMPO_HOP, n_fft=1024, n_mels=64)
+        if float(onsets.std()) < 0.1:
             return None
         bpm = float(librosa.feature.tempo(onset_envelope=onsets, sr=SAMPLE_RATE, hop_length=TEMPO_HOP)[0])
     lag = round(60 / bpm * SAMPLE_RATE / TEMPO_HOP)

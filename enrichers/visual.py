@@ -109,7 +109,7 @@ def dominant_colours(pixels: np.ndarray) -> tuple[list[str], list[float]]:
     palette = np.asarray(reduced.getpalette(), np.uint8).reshape(-1, 3)
     counts: dict[str, int] = {}
     for count, number in reduced.getcolors() or ():
-        name = "#" + palette[number].tobytes().hex()
+        name = "#" + palette[int(number)].tobytes().hex()  # type: ignore[arg-type]
         counts[name] = counts.get(name, 0) + count
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     total = sum(counts.values())

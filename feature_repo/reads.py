@@ -21,7 +21,7 @@ def online_features(
 
     Each thread needs its own store: Feast's SQLite connection is not shared.
     """
-    rows = [{"content_id": content_id} for content_id in content_ids]
+    rows: list[dict[str, Any]] = [{"content_id": content_id} for content_id in content_ids]
     for name, values in (request or {}).items():
         for row, value in zip(rows, values, strict=True):
             row[name] = [float(v) for v in value]  # Feast refuses lists that mix integers and floats

@@ -69,9 +69,10 @@ def build(
     else:
         why = "asked for by factory string"
     inner = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-    hnsw = faiss.try_extract_index_ivf(inner) is None and hasattr(faiss.downcast_index(inner), "hnsw")
+    graph: Any = faiss.downcast_index(inner)
+    hnsw = hasattr(graph, "hnsw")
     if hnsw:
-        faiss.downcast_index(inner).hnsw.efConstruction = EF_CONSTRUCTION
+        graph.hnsw.efConstruction = EF_CONSTRUCTION
     if not inner.is_trained:
         inner.train(vectors)
     made = faiss.IndexIDMap2(inner)
@@ -81,7 +82,7 @@ def build(
     parameters: dict[str, int] = {}
     if hnsw:
         for effort in EF_SEARCH:
-            faiss.downcast_index(inner).hnsw.efSearch = effort
+            graph.hnsw.efSearch = effort
             parameters = {"efSearch": effort}
             if _recall(made, vectors[sample], exact, vectors)["10"] >= target_recall:
                 break

@@ -1,5 +1,5 @@
-"""Building the demo catalogue: real tracks, real voices, synthesised episodes with the truth about them, and a few items
-that are broken on purpose."""
+"""Building the demo catalogue: real tracks, real voices, synthesised episodes with the truth about them, and a few
+items that are broken on purpose."""
 
 from __future__ import annotations
 
@@ -253,8 +253,8 @@ class _Builder:
 
 
 def build_demo(folder: Path, *, small: bool = False) -> DemoReport:
-    """Builds the demo catalogue in `folder` (`catalog.jsonl`, media, `truth/`), or returns the report of the one that is
-    there already and whole. `small` makes a few contents of every kind, for tests."""
+    """Builds the demo catalogue in `folder` (`catalog.jsonl`, media, `truth/`), or returns the report of the one that
+    is there already and whole. `small` makes a few contents of every kind, for tests."""
     import soundfile  # noqa: F401  (a missing codec library is said before anything is written)
 
     speaker = next((name for name in ("flite", "espeak-ng") if shutil.which(name)), "none")

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ def encode(samples: np.ndarray, path: Path) -> None:
 
     codec, rate = ("libopus", 48_000) if path.suffix == ".opus" else ("aac", RATE)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono", bit_rate=64_000)
+        stream: Any = container.add_stream(codec, rate=rate, layout="mono", bit_rate=64_000)
         resampler = av.AudioResampler(
             format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 960
         )
