@@ -1,0 +1,50 @@
+"""Fixtures for every room: a store, small media made on the spot, the demo catalogue built once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("FEAST_USAGE", "False")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+RATE = 16_000
+
+
+def sine(seconds: float, hz: float = 440.0, rate: int = RATE, level: float = 0.5) -> np.ndarray:
+    """A mono sine, float32."""
+    return (level * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.fixture
+def tone() -> Callable[..., np.ndarray]:
+    return sine
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a mono WAV of a sine and returns its path."""
+    import soundfile
+
+    def write(name: str = "tone.wav", seconds: float = 1.0, hz: float = 440.0, folder: Path = tmp_path) -> Path:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, sine(seconds, hz), RATE)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small demo catalogue's folder."""
+    from cli.demo.build import build_demo
+
+    folder = tmp_path_factory.mktemp("demo") / "catalog"
+    build_demo(folder, small=True)
+    return folder
