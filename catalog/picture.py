@@ -15,11 +15,10 @@ from catalog.limits import Limits
 from catalog.media import Picture
 from core.errors import BadItem
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # MPO is what Pillow calls a JPEG with more pictures behind the first
+FORMATS = ("JPEG", "PNG", "WEBP")
 _ORIENTATION = 0x0112  # EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
-Image.init()  # Pillow registers its formats at first use, and two threads doing so at once each miss some
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # max_pixels is stricter
 
 
