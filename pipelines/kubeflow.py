@@ -1,7 +1,6 @@
 """The Kubeflow runner: the same graph as a KFP pipeline of a few large steps."""
 
-from __future__ import annotations
-
+# kfp reads the annotations of component functions as types, so they must not be postponed to strings here.
 import json
 import os
 import subprocess
@@ -80,16 +79,17 @@ def build_pipeline(
             outputs: dict[str, Any] = {}
             planners = {step.over for step in STEPS if step.over}
             for step in STEPS:
-                waits = [outputs[name] for name in step.after if name in outputs]
+                # The compiler writes into a Collected, so each consumer has its own. A fan-out can be waited for only
+                # through what it collected; one is enough for each step here.
+                waits = [dsl.Collected(outputs[name]) for name in step.after if name in outputs]
                 if step.over:
                     with dsl.ParallelFor(done[step.over].output, parallelism=PARALLEL_SHARDS) as item:
                         task = dress(work(store=store, run_id=run_id, step=step.name, item=item, after=[]), step.gpu)
                         task.set_retry(SHARD_RETRIES)
-                    outputs[step.name] = dsl.Collected(task.output)
+                    outputs[step.name] = task.output
                     continue
                 make = plan if step.name in planners else work
                 extra = {} if make is plan else {"item": ""}
-                # A fan-out can only be waited for through what it collected; one is enough for each step here.
                 task = dress(make(store=store, run_id=run_id, step=step.name, after=waits[0] if waits else [], **extra))
                 task.set_retry(SHARD_RETRIES)
                 task.after(first, *(done[name] for name in step.after if name in done))
