@@ -15,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--audio", type=Path, help="an audio file: what sounds like it?")
     what.add_argument("--image", type=Path, help="a picture: which covers look like it?")
     parser.add_argument(
-        "--by", choices=("text", "audio", "image"), help="with --id: similar in what (default: audio, else text)"
+        "--by",
+        choices=("text", "audio", "image"),
+        help="with --id: similar in what (default: audio, else text); with --text: among what (audio and image need "
+        "the hub profile's models)",
     )
     parser.add_argument("-k", type=int, default=10, help="how many (default: 10)")
     add_store(parser)

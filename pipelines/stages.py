@@ -86,6 +86,7 @@ def _embed(name: str, modality: Modality, view: View, embedder: Any, feature: st
         embedder.model_id,
         1,
         lambda batch: [{feature: vector} for vector in embedder.embed(batch)],
+        getattr(embedder, "listeners", list),
     )
 
 
