@@ -1,0 +1,1 @@
+"""Benchmarks: ours, the peer and the physical limit, alternating in one run."""

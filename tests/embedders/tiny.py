@@ -20,7 +20,15 @@ def sentence_model(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     plain = folder / "plain"
     plain.mkdir(parents=True)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *WORDS,
+        *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"),
+    ]
     vocabulary += list("abcdefghijklmnopqrstuvwxyz0123456789")
     (plain / "vocab.txt").write_text("\n".join(vocabulary))
     BertTokenizerFast(str(plain / "vocab.txt")).save_pretrained(plain)
@@ -53,7 +61,12 @@ def clip_model(folder: Path, seed: int = 0) -> Path:
     tokenizer = CLIPTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=32)
     side = 32
     images = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    tower: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tower: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     ends = {"bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1, "pad_token_id": len(tokens) - 1}
     config = CLIPConfig(
         text_config={**tower, "vocab_size": len(tokens), "max_position_embeddings": 32, **ends},
@@ -106,7 +119,7 @@ def clap_state(seed: int = 0) -> dict[str, Any]:
 
 
 def clap_checkpoint(path: Path, seed: int = 0) -> Path:
-    """A checkpoint as laion-clap's training writes it: `module.` before every name, the counted positions among them."""
+    """A checkpoint as laion-clap trains: `module.` before every name, the counted positions among them."""
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
