@@ -76,50 +76,50 @@ def build(
     if not inner.is_trained:
         inner.train(vectors)
     made = faiss.IndexIDMap2(inner)
-    made.add_with_ids(vectors, np.asarray(ids, np.int64))
-    sample = np.sort(np.random.default_rng(seed).permutation(count)[:SAMPLE_QUERIES])
-    exact = _exact(vectors, ids, vectors[sample], min(max(RECALL_AT), count))
+    ids = np.asarray(ids, np.int64)
+    # Queries that lie in the graph find themselves and flatter it: the sample is held out while recall is measured.
+    held = np.zeros(count, bool)
+    held[np.random.default_rng(seed).permutation(count)[: min(SAMPLE_QUERIES, count // 10)]] = True
+    made.add_with_ids(vectors[~held], ids[~held])
+    queries = vectors[held] if held.any() else vectors
+    check = _Check(vectors[~held], ids[~held], queries)
     parameters: dict[str, int] = {}
     if hnsw:
         for effort in EF_SEARCH:
             graph.hnsw.efSearch = effort
             parameters = {"efSearch": effort}
-            if _recall(made, vectors[sample], exact, vectors)["10"] >= target_recall:
+            if check.recall(made)["10"] >= target_recall:
                 break
-    recall = _recall(made, vectors[sample], exact, vectors)
+    recall = check.recall(made)
+    if held.any():
+        made.add_with_ids(vectors[held], ids[held])
     if recall["10"] < target_recall:
         raise IndexUnavailable(f"recall@10 is {recall['10']:.3f} with {factory}, below the gate of {target_recall}")
     return Built(made, factory, why, parameters, recall)
 
 
-def _exact(vectors: np.ndarray, ids: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
-    """Scores of the k best by one matrix product: (queries, k) float32, best first. Scores and not ids, so that an
-    index is not blamed for the order of equal vectors."""
-    scores = queries @ vectors.T
-    return -np.sort(-scores, axis=1)[:, :k]
+class _Check:
+    """Exact search by one matrix product, for measuring what an index finds. It compares scores and not ids, so that
+    an index is not blamed for the order of equal vectors."""
 
+    def __init__(self, vectors: np.ndarray, ids: np.ndarray, queries: np.ndarray) -> None:
+        self.vectors, self.queries = vectors, queries
+        self._order = np.argsort(ids)
+        self._ids = ids[self._order]
+        depth = min(max(RECALL_AT), len(vectors))
+        self.best = -np.sort(-(queries @ vectors.T), axis=1)[:, :depth]
 
-def _recall(made: Any, queries: np.ndarray, exact: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
-    """recall@k: the share of the k found whose true score reaches the exact k-th best."""
-    found_k = exact.shape[1]
-    _, labels = made.search(queries, found_k)
-    row_of = _rows(made, labels)
-    recall = {}
-    for k in RECALL_AT:
-        depth = min(k, found_k)
-        hits = 0
-        for query, rows, best in zip(queries, row_of[:, :depth], exact, strict=True):
-            rows = rows[rows >= 0]
-            hits += int((vectors[rows] @ query >= best[depth - 1] - 1e-5).sum())
-        recall[str(k)] = hits / (len(queries) * depth)
-    return recall
-
-
-def _rows(made: Any, labels: np.ndarray) -> np.ndarray:
-    """Labels → rows of the build (−1 stays)."""
-    import faiss
-
-    ids = faiss.vector_to_array(made.id_map)
-    order = np.argsort(ids)
-    place = np.searchsorted(ids, labels, sorter=order).clip(0, len(ids) - 1)
-    return np.where(labels >= 0, order[place], -1)
+    def recall(self, made: Any) -> dict[str, float]:
+        """recall@k: the share of the k found whose true score reaches the exact k-th best."""
+        depth = self.best.shape[1]
+        _, labels = made.search(self.queries, depth)
+        found = {}
+        for k in RECALL_AT:
+            top = min(k, depth)
+            hits = 0
+            for query, numbers, best in zip(self.queries, labels[:, :top], self.best, strict=True):
+                numbers = numbers[numbers >= 0]
+                rows = self._order[np.searchsorted(self._ids, numbers)]
+                hits += int((self.vectors[rows] @ query >= best[top - 1] - 1e-5).sum())
+            found[str(k)] = hits / (len(self.queries) * top)
+        return found

@@ -53,7 +53,7 @@ def publish_vectors(
         return before
     flat = pa.compute.list_flatten(vectors["embedding"])
     values = flat.to_numpy(zero_copy_only=False) if isinstance(flat, pa.Array) else flat.to_numpy()
-    matrix = np.ascontiguousarray(values, np.float32).reshape(vectors.num_rows, -1)
+    matrix = np.ascontiguousarray(values, np.float32).reshape((vectors.num_rows, -1) if vectors.num_rows else (0, dim))
     windows_of = vectors[windows].to_pylist() if windows else [0] * vectors.num_rows
     keys = list(zip(vectors["content_id"].to_pylist(), windows_of, strict=True))
     previous, next_id = _known_ids(folder, name)
@@ -209,7 +209,10 @@ def clean(home: Path) -> None:
     if home.is_dir():
         for path in home.iterdir():
             if path.name.startswith("."):
-                shutil.rmtree(path, ignore_errors=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def _delete(home: Path, version: str) -> None:
