@@ -100,6 +100,7 @@ def _write(store: Any, view: View, rows: pa.Table, progress: Progress | None) ->
             batch = batch.set_column(batch.schema.get_field_index(name), name, column)
         try:
             protos = _convert_arrow_to_proto(batch.combine_chunks(), feast_view, keys)
+            _unstamp(store, view, batch[view.entity].to_pylist())
             provider.online_write_batch(store.config, feast_view, protos, None)
         except OSError as error:
             raise StorageError(f"cannot write {view.name} to the online store: {error}") from error
@@ -131,12 +132,26 @@ def _forget(store: Any, view: View, keys: Iterable[str]) -> None:
             connection.executemany(f'DELETE FROM "{name}" WHERE entity_key = ?', [(key,) for key in entity_keys])
         return
     from feast.infra.online_stores.helpers import _mmh3
-    from feast.infra.online_stores.redis import RedisOnlineStore
 
-    if not isinstance(online, RedisOnlineStore):
+    if not _is_redis(online):
         raise ConfigError(f"removal is not written for the online store {type(online).__name__}")
-    client = online._get_client(store.config.online_store)
     fields = [f"_ts:{view.name}", *(_mmh3(f"{view.name}:{feature.name}") for feature in view.features)]
+    _delete_fields(store, entity_keys, fields)
+
+
+def _unstamp(store: Any, view: View, keys: Sequence[str]) -> None:
+    """Forgets the event times that Redis holds of these keys: it drops a row of an equal instant, such as one computed
+    again. The rows to be written are the latest already."""
+    if _is_redis(store._get_provider().online_store):
+        _delete_fields(store, [_entity_key(view.entity, key) for key in keys], [f"_ts:{view.name}"])
+
+
+def _is_redis(online: Any) -> bool:
+    return any(kind.__name__ == "RedisOnlineStore" for kind in type(online).__mro__)  # without importing redis
+
+
+def _delete_fields(store: Any, entity_keys: Sequence[bytes], fields: Sequence[str | bytes]) -> None:
+    client = store._get_provider().online_store._get_client(store.config.online_store)
     project = store.config.project.encode()
     with client.pipeline(transaction=False) as pipeline:
         for key in entity_keys:

@@ -1,0 +1,160 @@
+"""The command as a user meets it: output for people and for machines, exit codes, errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.main import COMMANDS, main
+from core import lease
+from core.storage import open_storage
+from tests.pipelines.conftest import Shelf, make_shelf
+
+Pair = tuple[Shelf, Path]
+Output = pytest.CaptureFixture[str]
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run(*arguments: object) -> int:
+    return main([str(a) for a in arguments])
+
+
+def answer(capsys: Output, *arguments: object) -> Any:
+    assert run(*arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_help_is_light_and_names_every_command() -> None:
+    heavy = "import sys, cli.main\ntry: cli.main.main(['--help'])\nexcept SystemExit: pass\n"
+    heavy += "print('HEAVY', [m for m in ('torch', 'feast', 'pandas', 'pyarrow', 'numpy', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, cwd=ROOT)
+    assert "HEAVY []" in done.stdout
+    assert all(name in done.stdout for name in COMMANDS) and "exit codes" in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_explains_itself(name: str, capsys: Output) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(name, "--help")
+    assert stopped.value.code == 0 and "usage: earmark" in capsys.readouterr().out
+
+
+def test_no_command_is_wrong_usage(capsys: Output) -> None:
+    assert run() == 2
+    assert "first steps" in capsys.readouterr().out
+
+
+def test_search(enriched: Pair, capsys: Output) -> None:
+    shelf, store = enriched
+    found = answer(capsys, "search", "--store", store, "--audio", shelf.folder / "sound-1.wav", "-k", 2)
+    assert [hit["content_id"] for hit in found["hits"]] == ["sound 1", "sound 0"]
+    assert run("search", "--store", store, "--text", "words of text number 1", "-k", 1) == 0
+    out = capsys.readouterr().out
+    assert "text/1 😀" in out and "cosine" in out and "\x1b" not in out, "a table without colours in a pipe"
+    assert run("search", "--store", store, "--id", "nobody") == 8
+    assert "'nobody' is not in the store" in capsys.readouterr().err
+    assert run("search", "--store", store, "--text", "calm", "--by", "audio") == 2
+    assert "no text tower" in capsys.readouterr().err
+    assert run("search", "--store", store, "--image", shelf.folder / "letter.wav") == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert run("search", "--store", store, "--text", "a", "-k", 0) == 2
+
+
+def test_features_and_training_set(enriched: Pair, capsys: Output, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    _, store = enriched
+    rows = answer(capsys, "features", "--store", store, "sound 1", "nobody", "--service", "playback")
+    assert [row["content__title"] for row in rows] == ["Sound number 1", None]
+    assert run("features", "--store", store, "sound 1") == 0
+    assert "753 values" in capsys.readouterr().out
+    (tmp_path / "rows.csv").write_text("content_id,event_timestamp,label\nsound 1,2026-03-01T00:00:00Z,7\n")
+    made = answer(capsys, "training-set", tmp_path / "rows.csv", "--out", tmp_path / "set.parquet", "--store", store)
+    assert made["rows"] == 1
+    row = pq.read_table(tmp_path / "set.parquet").to_pylist()[0]
+    assert row["label"] == 7 and row["content__title"] == "Sound number 1"
+    (tmp_path / "bad.csv").write_text("content_id,when\nsound 1,2026\n")
+    assert run("training-set", tmp_path / "bad.csv", "--out", tmp_path / "x", "--store", store) == 3
+    assert "event_timestamp" in capsys.readouterr().err
+
+
+def test_status_and_quarantine(enriched: Pair, capsys: Output) -> None:
+    _, store = enriched
+    found = answer(capsys, "status", "--store", store)
+    assert found["quarantine"] == 1 and found["writer"] is None
+    assert {v["view"]: v["contents"] for v in found["views"]}["content"] == 5
+    held = answer(capsys, "quarantine", "--store", store)
+    assert [(q["content_id"], q["reason"]) for q in held] == [("letter", "not_audio")]
+    assert run("status", "--store", store) == 0 and run("quarantine", "--store", store) == 0
+    assert "not_audio" in capsys.readouterr().out
+
+
+def test_a_run_removal_and_return(tmp_path: Path, capsys: Output) -> None:
+    shelf = make_shelf(tmp_path / "catalog", sounds=0, texts=3)
+    store = tmp_path / "store"
+    assert run("run", shelf.source, "--store", store, "--device", "cpu") == 0
+    out = capsys.readouterr().out
+    assert "3 contents (3 chapters)" in out and "recall@10" in out
+    assert run("run", shelf.source, "--store", store, "--device", "cpu") == 0
+    assert "everything was up to date" in capsys.readouterr().out
+    gone = "text/1 😀"
+    assert answer(capsys, "remove", gone, "--store", store)["removed"] == [gone]
+    assert answer(capsys, "run", shelf.source, "--store", store)["removed_and_still_listed"] == 1
+    assert answer(capsys, "restore", gone, "--store", store)["restored"] == [gone]
+    assert answer(capsys, "run", shelf.source, "--store", store)["computed"]["text"] == 1
+    assert run("restore", gone, "--store", store) == 8
+
+
+def test_errors_say_what_to_do(tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store"
+
+    def told(code: int, *arguments: object) -> str:
+        assert run(*arguments) == code
+        return capsys.readouterr().err
+
+    assert "does not exist" in told(3, "run", tmp_path / "nowhere", "--store", store)
+    (tmp_path / "c.csv").write_text("content_id,kind,titel,updated_at\n")
+    assert "titel" in told(3, "run", tmp_path / "c.csv", "--store", store)
+    (tmp_path / "e.yaml").write_text("shard_itmes: 3\n")
+    message = told(2, "run", tmp_path / "c.csv", "--store", store, "--config", tmp_path / "e.yaml")
+    assert "did you mean 'shard_items'" in message
+    assert "models.audio" in told(
+        2, "run", make_shelf(tmp_path / "k", 0, 1).source, "--store", store, "--profile", "hub"
+    )
+    assert "earmark run CATALOG" in told(8, "status", "--store", tmp_path / "none")
+    with lease.hold(open_storage(store), "another run"):
+        assert "another run" in told(4, "run", make_shelf(tmp_path / "s", 0, 1).source, "--store", store)
+    monkeypatch.setenv("EARMARK_STORE", str(tmp_path / "elsewhere"))
+    assert "elsewhere" in told(8, "status")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_store_that_cannot_be_written(tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "store").mkdir(mode=0o500)
+    assert run("run", make_shelf(tmp_path / "s", 0, 1).source, "--store", tmp_path / "store") == 5
+    assert "cannot" in capsys.readouterr().err
+
+
+def test_a_file_where_the_store_should_be(tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "store").write_text("a file")
+    assert run("run", make_shelf(tmp_path / "s", 0, 1).source, "--store", tmp_path / "store") == 5
+    assert "cannot" in capsys.readouterr().err
+
+
+def test_the_pipeline_commands(tmp_path: Path, capsys: Output) -> None:
+    assert run("pipeline", "graph") == 0
+    assert "plan_text" in capsys.readouterr().out
+    assert run("pipeline", "compile", "--out", tmp_path / "p.yaml", "--volume", "claim", "--gpus", 1) == 0
+    text = (tmp_path / "p.yaml").read_text()
+    assert "nvidia.com/gpu" in text and "claim" in text
+
+
+def test_the_dictionary_is_the_committed_one(capsys: Output) -> None:
+    assert run("dictionary") == 0
+    assert capsys.readouterr().out.strip() == (ROOT / "docs" / "feature-dictionary.md").read_text().strip()
