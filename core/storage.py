@@ -99,7 +99,12 @@ class LocalStorage:
         return self.root / path
 
     def read(self, path: str) -> bytes:
-        return (self.root / path).read_bytes()
+        try:
+            return (self.root / path).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(f"cannot read {path} in {self.uri}: {error.strerror or error}") from error
 
     def read_tagged(self, path: str) -> tuple[bytes, str] | None:
         try:

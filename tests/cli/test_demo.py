@@ -75,6 +75,6 @@ def test_the_demo_ends_in_a_summary(small_demo: Path, tmp_path: Path, capsys: py
     capsys.readouterr()
     assert main(["demo", "--folder", str(tmp_path), "--small", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    held = {(q["content_id"], q["stage"], q["reason"]) for q in report["run"]["quarantine"]}
+    held = {(q["content_id"], q["stage"], q["reason"]) for q in report["summary"]["quarantine"]}
     truth = json.loads((small_demo / "truth" / "bad_items.json").read_text())
     assert held == {(b["content_id"], b["stage"], b["reason"]) for b in truth}
