@@ -31,7 +31,7 @@ test: install lint ## Lint, types and every test
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-fast: install ## The tests that are not marked slow
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
 
 lint: install ## ruff, mypy and the rooms' imports
 	$(BIN)/ruff check .

@@ -15,8 +15,8 @@ from catalog.audio import decode_audio
 from catalog.media import SAMPLE_RATE, Audio
 from enrichers.speech import SpeechEnricher, _union
 
-VOICE = Path("/usr/share/asterisk/sounds/en_US_f_Allison/demo-congrats.wav")
-# What Allison Smith says in that prompt of Asterisk (its beginning).
+MEDIA = Path(__file__).parent.parent / "media"
+# What Allison Smith says in the recording (its beginning).
 SAID = (
     "congratulations you have successfully installed and executed the asterisk open source pbx you have also "
     "installed a set of sample sounds and configuration files that should help you to get started"
@@ -47,9 +47,8 @@ def check_words(row: dict[str, Any], duration_s: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not VOICE.is_file(), reason="needs Debian's asterisk-core-sounds-en-wav")
 def test_a_real_voice(enricher: SpeechEnricher) -> None:
-    audio = decode_audio(VOICE)
+    audio = decode_audio(MEDIA / "voice.opus")
     row = enricher.enrich([audio])[0]
     heard = re.sub(r"[^a-z ]", "", row["transcript"].lower()).split()
     said = SAID.split()
@@ -79,9 +78,7 @@ def test_word_times_follow_a_pause(enricher: SpeechEnricher, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_music_is_not_transcribed(enricher: SpeechEnricher) -> None:
-    tracks = pytest.importorskip("immich_memories_music")
-    path = sorted(tracks.tracks_dir().rglob("*.opus"))[0]
-    row = enricher.enrich([decode_audio(path)])[0]
+    row = enricher.enrich([decode_audio(MEDIA / "music.mp3")])[0]
     assert row["music_ratio"] > 0.7 > row["speech_ratio"] and row.get("transcript") is None
     assert row["_side"]["words"] == []
 

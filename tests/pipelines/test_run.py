@@ -216,3 +216,21 @@ def test_the_summary_is_json(shelf: Shelf, run_on: RunOn) -> None:
     assert set(summary["indexes"]) == {"text", "audio", "image"}
     assert all(index["recall"]["10"] == 1.0 for index in summary["indexes"].values())
     assert summary["shows"]["shows"] == 2
+
+
+@pytest.mark.slow
+def test_a_folder_of_real_recordings(run_on: RunOn, tmp_path: Path) -> None:
+    import shutil
+
+    media = Path(__file__).parent.parent / "media"
+    (tmp_path / "folder").mkdir()
+    for name in ("voice.opus", "music.mp3"):
+        shutil.copy(media / name, tmp_path / "folder" / name)
+    summary = run_on(str(tmp_path / "folder"))
+    assert summary["contents"] == 2 and not summary["quarantine"]
+    voice, music = online_features(open_store(tmp_path / "store"), ["voice.opus", "music.mp3"]).to_pylist()
+    assert "open source" in voice["speech__transcript"] and music["speech__transcript"] is None
+    assert voice["acoustic__duration_s"] == pytest.approx(13.0, abs=0.1)
+    # What was said is found by its meaning, without a word in common.
+    hits = search(context(tmp_path / "store"), text="thanks for setting up this phone software", k=2)["hits"]
+    assert hits[0]["content_id"] == "voice.opus"
