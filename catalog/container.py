@@ -26,8 +26,11 @@ def check_file(path: Path, limits: Limits) -> int:
     try:
         size = path.stat().st_size
         regular = path.is_file()
+    except FileNotFoundError as error:
+        raise BadItem("missing_file", f"there is no file {path.name}") from error
     except (OSError, ValueError) as error:
-        raise BadItem("missing_file", f"{path.name}: {error.__class__.__name__}") from error
+        told = getattr(error, "strerror", None) or error.__class__.__name__
+        raise BadItem("missing_file", f"{path.name} cannot be looked at: {told}") from error
     if not regular:
         raise BadItem("missing_file", f"{path.name} is not a regular file")
     if size == 0:
@@ -49,7 +52,7 @@ def open_audio(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
     except (FileNotFoundError, PermissionError) as error:
         raise BadItem("missing_file", f"{path.name} cannot be opened: {error.strerror}") from error
     except (av.FFmpegError, ValueError) as error:
-        raise BadItem("not_audio", f"{path.name} is not in a known audio container ({error})") from error
+        raise BadItem("not_audio", f"{path.name} is in no audio container that is read ({FORMATS})") from error
     with container:
         stream = container.streams.best("audio")
         if not isinstance(stream, AudioStream):

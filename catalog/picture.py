@@ -45,7 +45,7 @@ def decode_picture(source: str | Path | bytes, limits: Limits = Limits()) -> Pic
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise BadItem("too_many_pixels", f"{name}: {error}") from error
+        raise BadItem("too_many_pixels", f"{name}: far more than the {limits.max_pixels:,} pixels allowed") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error) as error:
         raise _broken(name, data, error) from error
     with image:

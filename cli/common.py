@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+PIPE_WIDTH = 120  # characters, where the output is not a terminal's
+
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", help="folder of the store (default: $EARMARK_STORE, else ./.earmark)")
@@ -58,7 +60,7 @@ def console(**options: Any) -> Any:
 
     console = Console(highlight=False, **options)
     if not console.is_terminal:
-        console = Console(highlight=False, width=120, **options)
+        console = Console(highlight=False, width=PIPE_WIDTH, **options)
     return console
 
 
@@ -68,7 +70,14 @@ def table(title: str, columns: list[tuple[str, str]], rows: list[list[Any]]) -> 
     from rich.markup import escape
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold green",
+        header_style="cyan",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for header, justify in columns:
         made.add_column(header, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
@@ -105,6 +114,24 @@ def progress_bar(quiet: bool = False) -> Iterator[tuple[Callable[[str, int, int]
             bars.update(tasks[label], advance=done, total=total or None)
 
         yield progress, on_step
+
+
+def near(path: str) -> str:
+    """A path as seen from here where it lies below, else as it is."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path
+
+
+def save_picture(out: Any, path: Path, title: str) -> None:
+    """Saves what a recording console printed as SVG, with the fonts of whoever looks at it."""
+    import re
+
+    from rich._export_format import CONSOLE_SVG_FORMAT
+
+    plain = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    out.save_svg(str(path), title=title, code_format=plain.replace("Fira Code", "monospace"))
 
 
 def seconds(value: float) -> str:

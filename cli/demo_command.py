@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cli.common import console, open_run, print_json, progress_bar, seconds, table
+from cli.common import console, open_run, print_json, progress_bar, save_picture, seconds, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folder", type=Path, default=Path(".earmark-demo"), help="where to work (default: .earmark-demo)"
     )
     parser.add_argument("--small", action="store_true", help="a few contents of every kind")
+    parser.add_argument("--svg", type=Path, help="also save what is printed as a picture")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text for people")
 
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.folder.absolute()
     report = build_demo(folder / "catalog", small=args.small)
     built = time.perf_counter()
-    out = console()
+    out = console(record=args.svg is not None)
     if not args.json:
         kinds = ", ".join(f"{n} {kind}s" for kind, n in sorted(report.kinds.items()))
         out.print(
@@ -47,9 +48,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from cli.run import show
 
-    show(summary)
+    show(summary, out)
     _show_tour(out, tour, args.folder)
     out.print(f"[bold]Everything took[/] {seconds(total)}")
+    if args.svg:
+        save_picture(out, args.svg, "earmark demo")
     return 0
 
 

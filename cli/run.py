@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cli.common import add_store, console, print_json, progress_bar, seconds, table
+from cli.common import add_store, console, near, print_json, progress_bar, seconds, table
 
 HELP = """\
 CATALOG is a folder of media (tags and embedded covers are read) or a file with the columns
@@ -63,11 +63,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def show(summary: dict[str, Any]) -> None:
-    """Prints a run's summary for people."""
-    out = console()
+def show(summary: dict[str, Any], out: Any = None) -> None:
+    """Prints a run's summary for people, on the rich console `out` where one is given."""
+    out = out or console()
     kinds = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, count in sorted(summary["kinds"].items()))
-    out.print(f"[bold]Read[/] {summary['contents']} contents ({kinds}) from {summary['source']}")
+    out.print(f"[bold]Read[/] {summary['contents']} contents ({kinds}) from {near(summary['source'])}")
     for key, text in (
         ("pruned", "no longer listed: removed"),
         ("removed_and_still_listed", "removed by name: left out"),
@@ -109,5 +109,5 @@ def show(summary: dict[str, Any]) -> None:
     written = sum(summary["feast"]["rows_written"].values())
     total = sum(summary["step_seconds"].values())
     slowest = sorted(summary["step_seconds"].items(), key=lambda item: -item[1])[:4]
-    out.print(f"[bold]Feast[/] {written} rows written online   [bold]Store[/] {summary['store']}")
+    out.print(f"[bold]Feast[/] {written} rows written online   [bold]Store[/] {near(summary['store'])}")
     out.print(f"[bold]Took[/] {seconds(total)}: " + ", ".join(f"{name} {seconds(s)}" for name, s in slowest))
