@@ -2,7 +2,7 @@
 
 Every round is one child process: a run over three contents first, which pays for imports, models and Feast (the
 start-up, printed apart), then the full catalogue into an empty store, then reruns with 0, 1 and 10 % of the contents
-changed (new sound, new words, a new version time).
+changed (new sound, new cover, new words, a new version time).
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def write_catalog(folder: Path, count: int) -> list[dict[str, Any]]:
     """`count` contents: three of five with a sound of two seconds, every tenth with a cover, all with words."""
-    from PIL import Image
-
     folder.mkdir(parents=True)
     rows = []
     for number in range(count):
@@ -48,8 +46,7 @@ def write_catalog(folder: Path, count: int) -> list[dict[str, Any]]:
             write_sound(folder / row["audio_uri"], number)
         if number % 10 == 0:
             row["image_uri"] = f"{number:05d}.png"
-            pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(pixels).resize((256, 256)).save(folder / row["image_uri"])
+            write_cover(folder / row["image_uri"], number)
         rows.append(row)
     save(folder, rows)
     return rows
@@ -64,12 +61,19 @@ def write_sound(path: Path, seed: int) -> None:
     soundfile.write(path, (0.1 * tones + 0.01 * rng.standard_normal(len(t))).astype(np.float32), RATE)
 
 
+def write_cover(path: Path, seed: int) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((256, 256)).save(path)
+
+
 def save(folder: Path, rows: list[dict[str, Any]]) -> None:
     (folder / "catalog.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def change(folder: Path, rows: list[dict[str, Any]], share: float, seed: int) -> int:
-    """Gives that share of the contents new sounds, words and version times; returns how many."""
+    """Gives that share of the contents new sounds, covers, words and version times; returns how many."""
     chosen = np.random.default_rng(seed).permutation(len(rows))[: round(share * len(rows))]
     for number in chosen:
         row = rows[int(number)]
@@ -77,6 +81,8 @@ def change(folder: Path, rows: list[dict[str, Any]], share: float, seed: int) ->
         row["updated_at"] = (START + timedelta(days=60 + seed, minutes=int(number))).isoformat()
         if "audio_uri" in row:
             write_sound(folder / row["audio_uri"], 100_000 * seed + int(number))
+        if "image_uri" in row:
+            write_cover(folder / row["image_uri"], 100_000 * seed + int(number))
     save(folder, rows)
     return len(chosen)
 
