@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,12 +42,14 @@ def publish_vectors(
     factory: str | None = None,
     target_recall: float = 0.95,
     windows: str | None = None,
+    pinned: Collection[str] = (),
 ) -> Manifest:
     """Builds and publishes `folder/name` from `vectors` (content_id, embedding; also `windows` where a content has
     several); returns the manifest of the version that is current then.
 
     Nothing is built where `source` is that of the current version. Raises `EarmarkError` for vectors that cannot be
-    indexed, `IndexUnavailable` below the recall gate; the current version stays.
+    indexed, `IndexUnavailable` below the recall gate; the current version stays. Versions that are `pinned` (a release
+    points at them) are not retired.
     """
     before = current_manifest(folder, name)
     if before and (before.source, before.model_id, before.dim) == (source, model_id, dim) and intact(folder, before):
@@ -79,10 +82,12 @@ def publish_vectors(
     )
     import faiss
 
-    return _commit(folder, manifest, faiss.serialize_index(built.faiss_index).tobytes(), ids)
+    return _commit(folder, manifest, faiss.serialize_index(built.faiss_index).tobytes(), ids, pinned)
 
 
-def _commit(folder: Path, manifest: Manifest, index_bytes: bytes, ids: pa.Table) -> Manifest:
+def _commit(
+    folder: Path, manifest: Manifest, index_bytes: bytes, ids: pa.Table, pinned: Collection[str] = ()
+) -> Manifest:
     home = folder / manifest.name
     clean(home)
     files = {INDEX_FILE: index_bytes, IDS_FILE: encode(ids)}
@@ -97,7 +102,8 @@ def _commit(folder: Path, manifest: Manifest, index_bytes: bytes, ids: pa.Table)
         raise StorageError(f"cannot publish the index {manifest.name}: {error}") from error
     point_to(folder, manifest.name, manifest.version)
     for old in versions(folder, manifest.name)[:-KEPT_VERSIONS]:
-        _delete(home, old)
+        if old not in pinned:
+            _delete(home, old)
     return manifest
 
 

@@ -67,6 +67,7 @@ def index(run: Run) -> dict[str, Any]:
 
     root = local_root(run.storage)
     summary: dict[str, Any] = {}
+    released = (steps.load_release(run) or {"indexes": {}})["indexes"]
     for modality, view in _views(current_models(run)).items():
         rows = run.tables.latest(view, ["embedding"])
         rows = rows.filter(pa.compute.is_valid(rows["embedding"]))
@@ -82,6 +83,7 @@ def index(run: Run) -> dict[str, Any]:
             dim=model["dim"],
             source=digest(sorted(zip(rows["content_id"].to_pylist(), rows["work_key"].to_pylist(), strict=True))),
             target_recall=run.config.index_recall,
+            pinned={entry["version"] for entry in released.values()},
         )
         summary[modality] = {
             "name": view.name,

@@ -184,6 +184,16 @@ def test_going_back_to_the_version_before(tmp_path: Path) -> None:
         point_to(tmp_path, "audio", "2020")
 
 
+def test_a_version_that_a_release_points_at_is_not_retired(tmp_path: Path) -> None:
+    first = put(tmp_path, unit(10), source="0")
+    for number in range(1, 4):
+        pinned = {first.version}  # type: ignore[attr-defined]
+        rows = table(unit(10, number))
+        publish_vectors(tmp_path, "audio", rows, model_id="m", dim=DIM, source=str(number), pinned=pinned)
+    assert len(versions(tmp_path, "audio")) == 3
+    assert open_index(tmp_path, "audio", version=first.version).manifest == first  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("file", ["index.faiss", "ids.parquet"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "gone"])
 def test_damage_is_seen_and_healed(tmp_path: Path, file: str, harm: str) -> None:
