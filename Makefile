@@ -16,6 +16,8 @@ help: ## List the targets
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@command -v uv >/dev/null 2>&1 || $(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv \
 	  || $(PYTHON) -m pip install --quiet --user --break-system-packages uv
+	@command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 || command -v clang++ >/dev/null 2>&1 \
+	  || echo "note: pdqhash is compiled where it is installed; without a C++ compiler this will fail (apt-get install g++)"
 	@UV=$$(command -v uv || echo "$(PYTHON) -m uv"); \
 	  test -x $(BIN)/python || $$UV venv --quiet --python $(PYTHON) $(VENV); \
 	  VIRTUAL_ENV=$(VENV) $$UV pip sync --quiet --require-hashes requirements.lock && \
