@@ -30,7 +30,7 @@ class VisualEnricher:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._nsfw: Any = None
-        self._own = threading.local()
+        self._idle: list[Any] = []  # readers that nobody uses now; a pool, because threads come and go with shards
 
     def listeners(self) -> list[Listener]:
         return []
@@ -71,23 +71,14 @@ class VisualEnricher:
 
     def _read(self, pixels: np.ndarray) -> tuple[str | None, float | None]:
         """Lines from top to bottom, joined by newlines, and their mean confidence."""
-        if not hasattr(self._own, "ocr"):  # the reader keeps state between its steps: one a thread
-            import cv2
-            from rapidocr import RapidOCR
-
-            cv2.setNumThreads(1)
-            self._own.ocr = RapidOCR(
-                params={
-                    "Global.use_cls": False,  # covers are upright
-                    "Global.log_level": "critical",
-                    "Global.max_side_len": OCR_SIDE,
-                    "Det.limit_type": "max",
-                    "Det.limit_side_len": OCR_SIDE,
-                    "EngineConfig.onnxruntime.intra_op_num_threads": 1,
-                    "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-                }
-            )
-        found = self._own.ocr(pixels[:, :, ::-1])
+        try:
+            reader = self._idle.pop()
+        except IndexError:
+            reader = _reader()
+        try:
+            found = reader(pixels[:, :, ::-1])
+        finally:
+            self._idle.append(reader)
         lines = [
             (text.strip(), float(score))
             for text, score in zip(found.txts or (), found.scores or (), strict=True)
@@ -96,6 +87,25 @@ class VisualEnricher:
         if not lines:
             return None, None
         return "\n".join(text for text, _ in lines), float(np.mean([score for _, score in lines]))
+
+
+def _reader() -> Any:
+    """A reader of text. It keeps state between its steps, so two threads must not share one."""
+    import cv2
+    from rapidocr import RapidOCR
+
+    cv2.setNumThreads(1)
+    return RapidOCR(
+        params={
+            "Global.use_cls": False,  # covers are upright
+            "Global.log_level": "critical",
+            "Global.max_side_len": OCR_SIDE,
+            "Det.limit_type": "max",
+            "Det.limit_side_len": OCR_SIDE,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
+    )
 
 
 def dominant_colours(pixels: np.ndarray) -> tuple[list[str], list[float]]:
