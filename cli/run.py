@@ -67,7 +67,8 @@ def show(summary: dict[str, Any], out: Any = None) -> None:
     """Prints a run's summary for people, on the rich console `out` where one is given."""
     out = out or console()
     kinds = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, count in sorted(summary["kinds"].items()))
-    out.print(f"[bold]Read[/] {summary['contents']} contents ({kinds}) from {near(summary['source'])}")
+    contents = "1 content" if summary["contents"] == 1 else f"{summary['contents']} contents"
+    out.print(f"[bold]Read[/] {contents} ({kinds}) from {near(summary['source'])}")
     for key, text in (
         ("pruned", "no longer listed: removed"),
         ("removed_and_still_listed", "removed by name: left out"),
@@ -84,9 +85,8 @@ def show(summary: dict[str, Any], out: Any = None) -> None:
             if summary["computed"].get(name):
                 count, spent = summary["computed"][name], summary["activity_seconds"][name]
                 rows.append([name.replace("read", "decode"), count, seconds(spent), f"{1000 * spent / count:.0f} ms"])
-        out.print(
-            table("Computed", [("stage", "left"), ("contents", "right"), ("work", "right"), ("each", "right")], rows)
-        )
+        title = "Computed (work of all threads, with the loading of models)"
+        out.print(table(title, [("stage", "left"), ("contents", "right"), ("work", "right"), ("each", "right")], rows))
     else:
         out.print("[bold]Computed[/] nothing: everything was up to date")
     if summary["quarantine"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import Config, build
-from core.errors import EarmarkError, NotFound
+from core.errors import ConfigError, NotFound
 from core.storage import Storage, open_storage
 from core.tables import Tables
 
@@ -89,10 +89,11 @@ class Run:
 
 
 def local_root(storage: Storage) -> Path:
-    """The store's folder, for Feast's embedded profile and FAISS, which work on files of a disk."""
+    """The store's folder, for Feast's embedded profile and FAISS, which work on files of a disk. Raises
+    `ConfigError` for a store on S3."""
     root = getattr(storage, "root", None)
     if root is None:
-        raise EarmarkError(
+        raise ConfigError(
             f"the embedded profile keeps SQLite and FAISS files in the store, so {storage.uri} must be a folder "
             "(on a cluster: a volume that all steps mount)"
         )

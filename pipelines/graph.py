@@ -9,7 +9,7 @@ from typing import Any
 from core import lease
 from core.errors import ConfigError
 from pipelines import enrich, publish, steps
-from pipelines.context import Progress, Run, no_progress
+from pipelines.context import Progress, Run, local_root, no_progress
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def run_step(store: str, run_id: str, name: str, item: str | None = None, progre
 
 def begin(run: Run) -> None:
     """Opens a run whose steps are separate processes: takes the lease for it and writes its configuration."""
+    local_root(run.storage)
     lease.acquire(run.storage, run.run_id, ttl_s=CLUSTER_LEASE_S, bound_to_process=False)
     run.save()
 

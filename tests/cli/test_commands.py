@@ -127,6 +127,8 @@ def test_errors_say_what_to_do(tmp_path: Path, capsys: Output, monkeypatch: pyte
     assert "models.audio" in told(
         2, "run", make_shelf(tmp_path / "k", 0, 1).source, "--store", store, "--profile", "hub"
     )
+    one = make_shelf(tmp_path / "o", 0, 1).source
+    assert "must be a folder" in told(2, "run", one, "--store", "s3://bucket/store")
     assert "earmark run CATALOG" in told(8, "status", "--store", tmp_path / "none")
     with lease.hold(open_storage(store), "another run"):
         assert "another run" in told(4, "run", make_shelf(tmp_path / "s", 0, 1).source, "--store", store)
