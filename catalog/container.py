@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 from av.audio.stream import AudioStream
@@ -15,6 +16,8 @@ from core.errors import BadItem
 
 # Without a white list FFmpeg would also follow playlists (HLS, concat) that make it read other files or call servers.
 FORMATS = "wav,w64,aiff,flac,mp3,aac,ogg,mov,matroska"
+# PyAV before 19 raises on tags that are not UTF-8 unless told otherwise; later ones have no such choice.
+LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 
 
@@ -48,7 +51,7 @@ def open_audio(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
     """
     try:
         # The file: prefix keeps a name such as "concat:a.wav" or "pipe:0" from being read as a protocol.
-        container = av.open(f"file:{path}", options=dict(OPTIONS), metadata_errors="replace")
+        container = av.open(f"file:{path}", options=dict(OPTIONS), **LENIENT)
     except (FileNotFoundError, PermissionError) as error:
         raise BadItem("missing_file", f"{path.name} cannot be opened: {error.strerror}") from error
     except (av.FFmpegError, ValueError) as error:
