@@ -24,6 +24,7 @@ from pipelines.plan import read_shard
 from pipelines.quarantine import Failure
 from pipelines.stages import Row, Stage, content_stage, media_stages, text_stages
 
+MODALITIES = ("none", "audio", "image", "text")  # in the order in which a shard goes through them
 BATCH_ITEMS = {"none": 4096, "audio": 1, "image": 4, "text": 64}
 GPU_BATCH_ITEMS = {"none": 4096, "audio": 1, "image": 64, "text": 256}
 FATAL = (StorageError, ModelError, MemoryError)
@@ -79,14 +80,20 @@ def run_shard(run: Run, shard: str) -> dict[str, Any]:
         stages = text_stages(run) if text_only else [content_stage(), *media_stages(run)]
         if {work["stage"] for item in items for work in item["work"]} - {"content"}:
             one_thread_per_model()
+        label = "text" if text_only else "media"
+        modality_of = {stage.name: stage.modality for stage in stages}
+        last = {i["content_id"]: max(MODALITIES.index(modality_of[w["stage"]]) for w in i["work"]) for i in items}
         with ThreadPoolExecutor(run.config.threads) as pool:
-            for modality in ("none", "audio", "image", "text"):
+            for number, modality in enumerate(MODALITIES):
                 chosen = {s.name: s for s in stages if s.modality == modality}
                 todo = [item for item in items if any(work["stage"] in chosen for work in item["work"])]
+
+                def finished(batch: list[Row], number: int = number) -> None:
+                    run.progress(label, sum(last[item["content_id"]] == number for item in batch), 0)
+
                 if todo:
-                    _run_modality(run, pool, modality, chosen, todo, result, metrics)
+                    _run_modality(run, pool, modality, chosen, todo, result, metrics, finished)
         _commit(run, shard, stages, result, metrics)
-        run.progress("text" if text_only else "media", len(items), 0)
     summary = {**metrics.to_dict(), "failures": len(result.failures)}
     run.write_json(f"metrics/{shard}.json", summary)
     run.storage.delete(f"{run.folder}/shards/{shard}.parquet")
@@ -101,6 +108,7 @@ def _run_modality(
     items: list[Row],
     result: ShardResult,
     metrics: Metrics,
+    finished: Callable[[list[Row]], None],
 ) -> None:
     gpu = modality in ("image", "text") and run.config.device != "cpu" and _on_gpu(run)
     size = (GPU_BATCH_ITEMS if gpu else BATCH_ITEMS)[modality]
@@ -111,6 +119,7 @@ def _run_modality(
     def compute(batch: list[Row], media: dict[str, Any]) -> None:
         for stage in stages.values():
             _run_stage(stage, batch, media, result, metrics)
+        finished(batch)
 
     def read(batch: list[Row]) -> dict[str, Any]:
         return _read_batch(run, modality, stages, batch, result, metrics)

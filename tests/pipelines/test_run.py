@@ -234,3 +234,16 @@ def test_a_folder_of_real_recordings(run_on: RunOn, tmp_path: Path) -> None:
     # What was said is found by its meaning, without a word in common.
     hits = search(context(tmp_path / "store"), text="thanks for setting up this phone software", k=2)["hits"]
     assert hits[0]["content_id"] == "voice.opus"
+
+
+def test_progress_counts_every_content_once(shelf: Shelf, run_on: RunOn) -> None:
+    seen: dict[str, list[int]] = {}
+
+    def progress(label: str, done: int, total: int) -> None:
+        counts = seen.setdefault(label, [0, 0])
+        counts[0] += done
+        counts[1] = max(counts[1], total)
+
+    run_on(shelf.source, progress=progress)
+    assert seen["media"] == [10, 10] and seen["text"] == [10, 10]
+    assert seen["materialise"][0] > 0
