@@ -247,3 +247,21 @@ def test_progress_counts_every_content_once(shelf: Shelf, run_on: RunOn) -> None
     run_on(shelf.source, progress=progress)
     assert seen["media"] == [10, 10] and seen["text"] == [10, 10]
     assert seen["materialise"][0] > 0
+
+
+def test_reading_ahead_of_a_device_makes_the_same_rows(
+    shelf: Shelf, run_on: RunOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop that feeds a GPU in batches while the next one is read, here with the models on a CPU."""
+    from pipelines import enrich
+    from pipelines.inprocess import run_catalog
+
+    run_on(shelf.source, "one")
+    monkeypatch.setattr(enrich, "_on_gpu", lambda run: True)
+    monkeypatch.setitem(enrich.GPU_BATCH_ITEMS, "text", 3)
+    run_catalog(shelf.source, str(tmp_path / "two"), Config(shard_items=3, text_shard_items=10))
+    one, two = visible(tmp_path / "one"), visible(tmp_path / "two")
+    assert one.keys() == two.keys() and one["text_signals"] == two["text_signals"] and one["visual"] == two["visual"]
+    for name in (n for n in one if n.startswith("text__")):
+        for row, other in zip(one[name], two[name], strict=True):
+            assert float(np.dot(row["embedding"], other["embedding"])) >= 0.99999
