@@ -83,6 +83,11 @@ class Resolver:
             return None
         if scheme not in self._sources:
             raise BadItem("bad_uri", f"the scheme {scheme!r} is not one of file, s3, http, https")
+        if scheme != "s3":
+            try:
+                urlsplit(uri)
+            except ValueError as error:
+                raise BadItem("bad_uri", f"not a web address: {error}") from error
         return self._sources[scheme]
 
     def local_path(self, uri: str) -> Path:

@@ -18,7 +18,7 @@ def load_enrichers(device: str = "auto") -> dict[str, Any]:
     """
     return {
         ACOUSTIC.name: AcousticEnricher(),
-        SPEECH.name: SpeechEnricher("cuda" if device == "cuda" else "cpu"),
+        SPEECH.name: SpeechEnricher(device if device in ("auto", "cuda") else "cpu"),
         TEXT_SIGNALS.name: TextEnricher(),
         VISUAL.name: VisualEnricher(),
     }

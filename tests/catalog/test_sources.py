@@ -96,6 +96,8 @@ def test_the_web_by_allow_list(host: str) -> None:
     assert reason(lambda: read(generous, f"http://{host}/lies")) == "fetch_failed"
     assert reason(lambda: read(Resolver(None), f"http://{host}/a.wav")) == "host_not_allowed"
     assert reason(lambda: read(resolver, f"http://user:pass@{host}/a.wav")) == "bad_uri"
+    assert reason(lambda: read(resolver, "https://[bad/x.mp3")) == "bad_uri"
+    assert reason(lambda: resolver.stat("https://[bad/x.mp3")) == "bad_uri"
     closed = Resolver(None, ("127.0.0.1:9",))
     assert reason(lambda: read(closed, "http://127.0.0.1:9/a.wav")) == "fetch_failed"
 
