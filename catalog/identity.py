@@ -54,8 +54,9 @@ def identify(
 
 def _identity(uri: str, resolver: Resolver, cache: FileCache, verify: bool) -> FileIdentity:
     status = resolver.stat(uri)
+    name = uri if "://" in uri else f"{resolver.root}/{uri}"  # two catalogues of one store may have files of one name
     if status is not None and not verify:
-        known = cache.identity(uri, *status)
+        known = cache.identity(name, *status)
         if known is not None:
             return known
     with resolver.open(uri) as path:
@@ -65,7 +66,7 @@ def _identity(uri: str, resolver: Resolver, cache: FileCache, verify: bool) -> F
         size, mtime_ns = status if status is not None else (path.stat().st_size, 0)
     identity = FileIdentity(size, mtime_ns, digest, media)
     if status is not None:
-        cache.remember(uri, identity)
+        cache.remember(name, identity)
     return identity
 
 
