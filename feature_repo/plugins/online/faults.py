@@ -1,0 +1,54 @@
+"""What can go wrong with an online store, in words, and what is worth another try."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from core.errors import StorageError
+from feature_repo.plugins.online.wire import Moved, ServerError
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+# Answers of a Redis that will be well again: loading its data, a replica about to take over, a cluster moving slots.
+PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK")
+T = TypeVar("T")
+
+
+def patiently(options: Any, function: Callable[..., T], *arguments: Any) -> T:
+    """Calls the function, again for `options.retry_seconds` while Redis is away. Raises `StorageError`."""
+    from redis import exceptions
+
+    deadline = time.monotonic() + options.retry_seconds
+    pause = FIRST_PAUSE_S
+    while True:
+        try:
+            return function(*arguments)
+        except exceptions.AuthenticationError as error:
+            raise _explained(options, error) from error
+        except (Moved, OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            failure: Exception = error
+        except (ServerError, exceptions.RedisError) as error:
+            if not str(error).startswith(PASSING):
+                raise _explained(options, error) from error
+            failure = error
+        if time.monotonic() + pause > deadline:
+            raise _explained(options, failure) from failure
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _explained(options: Any, error: Exception) -> StorageError:
+    address = ",".join(part for part in options.connection_string.split(",") if "password" not in part)
+    text = str(error)
+    if text.startswith(("OOM", "EXECABORT")) or "OOM" in text:
+        return StorageError(
+            f"Redis at {address} is out of memory (maxmemory) and refused a batch; what was written before stays. Give "
+            "it more memory and run again: only what is missing is written"
+        )
+    if isinstance(error, (OSError,)) or type(error).__name__ in ("ConnectionError", "TimeoutError"):
+        return StorageError(f"Redis at {address} cannot be reached: {text or type(error).__name__}")
+    if "NOAUTH" in text or "WRONGPASS" in text or type(error).__name__ == "AuthenticationError":
+        return StorageError(f"Redis at {address} refused the password: {text}")
+    return StorageError(f"Redis at {address} refused: {text}")

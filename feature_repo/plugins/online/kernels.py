@@ -1,0 +1,529 @@
+"""Loops over bytes, compiled: Feast's `Value` messages and Redis's protocol, many values at a time.
+
+A *block* holds the encoded values of some columns: `data` (uint8), and for column c and row i `starts[c, i]` and
+`lengths[c, i]`. Length -1 means that there is nothing (Redis's nil); length 0 is Feast's null. The writers below append
+to `data` at `at` and return where they ended; the caller has made room (the bounds are in `values.py`).
+
+Wire formats: https://protobuf.dev/programming-guides/encoding and https://redis.io/docs/latest/develop/reference/protocol-spec.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_jit = njit(cache=True, nogil=True)
+
+VARINT, FIXED32, FIXED64, BYTES = 0, 5, 1, 2  # wire types
+NONE = -1  # length of what is not there
+ODD = -2  # an encoding that we do not write: left to the protobuf library
+MORE, WRONG = -1, -2  # of the parsers: bytes are missing; not what was expected
+
+
+@_jit
+def put_varint(out, at, value):  # type: ignore[no-untyped-def]
+    rest = np.uint64(value)  # a negative number takes ten bytes, as protobuf has it
+    while rest >= np.uint64(128):
+        out[at] = np.uint8((rest & np.uint64(127)) | np.uint64(128))
+        rest >>= np.uint64(7)
+        at += 1
+    out[at] = np.uint8(rest)
+    return at + 1
+
+
+@_jit
+def put_little(out, at, value, width):  # type: ignore[no-untyped-def]
+    for b in range(width):
+        out[at + b] = np.uint8((np.uint64(value) >> np.uint64(8 * b)) & np.uint64(255))
+    return at + width
+
+
+@_jit
+def varint_size(value):  # type: ignore[no-untyped-def]
+    rest, size = np.uint64(value), 1
+    while rest >= np.uint64(128):
+        rest >>= np.uint64(7)
+        size += 1
+    return size
+
+
+@_jit
+def get_varint(data, at, end):  # type: ignore[no-untyped-def]
+    """(value, position after it); the position is -1 where the bytes end too early."""
+    value, shift = np.uint64(0), np.uint64(0)
+    while at < end and shift < np.uint64(70):
+        byte = data[at]
+        at += 1
+        value |= np.uint64(byte & 127) << shift
+        if byte < 128:
+            return np.int64(value), at
+        shift += np.uint64(7)
+    return np.int64(0), -1
+
+
+@_jit
+def copy(out, at, data, start, length):  # type: ignore[no-untyped-def]
+    for i in range(length):
+        out[at + i] = data[start + i]
+    return at + length
+
+
+@_jit
+def encode_floats(values, valid, tag, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """Scalars of float32 or float64; null and NaN become Feast's null, as in Feast's own converter. `valid` may be
+    empty: no nulls."""
+    raw = values.view(np.uint8)
+    width = values.itemsize
+    checked = valid.size > 0
+    for i in range(values.size):
+        starts[i] = at
+        if (checked and not valid[i]) or values[i] != values[i]:
+            lengths[i] = 0
+            continue
+        out[at] = tag
+        for b in range(width):
+            out[at + 1 + b] = raw[i * width + b]
+        at += 1 + width
+        lengths[i] = 1 + width
+    return at
+
+
+@_jit
+def encode_ints(values, valid, tag, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """Integers, booleans and seconds, as int64."""
+    checked = valid.size > 0
+    for i in range(values.size):
+        starts[i] = at
+        if checked and not valid[i]:
+            lengths[i] = 0
+            continue
+        out[at] = tag
+        at = put_varint(out, at + 1, values[i])
+        lengths[i] = at - starts[i]
+    return at
+
+
+@_jit
+def encode_texts(offsets, data, valid, tag, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """Strings and bytes of an Arrow binary array."""
+    checked = valid.size > 0
+    for i in range(offsets.size - 1):
+        starts[i] = at
+        if checked and not valid[i]:
+            lengths[i] = 0
+            continue
+        size = offsets[i + 1] - offsets[i]
+        out[at] = tag
+        at = copy(out, put_varint(out, at + 1, size), data, offsets[i], size)
+        lengths[i] = at - starts[i]
+    return at
+
+
+@_jit
+def encode_fixed_lists(offsets, data, width, valid, field, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """Lists of float32, float64 or booleans (one byte each): packed fixed-width elements."""
+    checked = valid.size > 0
+    for i in range(offsets.size - 1):
+        starts[i] = at
+        if checked and not valid[i]:
+            lengths[i] = 0
+            continue
+        size = (offsets[i + 1] - offsets[i]) * width
+        at = put_varint(out, at, field << 3 | BYTES)
+        if size == 0:
+            out[at] = 0
+            at += 1
+        else:
+            at = put_varint(out, at, 1 + varint_size(size) + size)
+            out[at] = 1 << 3 | BYTES
+            at = put_varint(out, at + 1, size)
+            at = copy(out, at, data, offsets[i] * width, size)
+        lengths[i] = at - starts[i]
+    return at
+
+
+@_jit
+def encode_int_lists(offsets, values, valid, field, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """Lists of integers or seconds: packed varints."""
+    checked = valid.size > 0
+    for i in range(offsets.size - 1):
+        starts[i] = at
+        if checked and not valid[i]:
+            lengths[i] = 0
+            continue
+        size = 0
+        for j in range(offsets[i], offsets[i + 1]):
+            size += varint_size(values[j])
+        at = put_varint(out, at, field << 3 | BYTES)
+        if size == 0:
+            out[at] = 0
+            at += 1
+        else:
+            at = put_varint(out, at, 1 + varint_size(size) + size)
+            out[at] = 1 << 3 | BYTES
+            at = put_varint(out, at + 1, size)
+            for j in range(offsets[i], offsets[i + 1]):
+                at = put_varint(out, at, values[j])
+        lengths[i] = at - starts[i]
+    return at
+
+
+@_jit
+def encode_text_lists(offsets, inner, data, valid, field, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """Lists of strings or bytes."""
+    checked = valid.size > 0
+    for i in range(offsets.size - 1):
+        starts[i] = at
+        if checked and not valid[i]:
+            lengths[i] = 0
+            continue
+        size = 0
+        for j in range(offsets[i], offsets[i + 1]):
+            one = inner[j + 1] - inner[j]
+            size += 1 + varint_size(one) + one
+        at = put_varint(out, at, field << 3 | BYTES)
+        at = put_varint(out, at, size)
+        for j in range(offsets[i], offsets[i + 1]):
+            one = inner[j + 1] - inner[j]
+            out[at] = 1 << 3 | BYTES
+            at = copy(out, put_varint(out, at + 1, one), data, inner[j], one)
+        lengths[i] = at - starts[i]
+    return at
+
+
+@_jit
+def encode_instants(micros, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """`google.protobuf.Timestamp` of microseconds since 1970."""
+    for i in range(micros.size):
+        starts[i] = at
+        seconds = micros[i] // 1_000_000
+        nanos = (micros[i] - seconds * 1_000_000) * 1000
+        if seconds != 0:
+            out[at] = 1 << 3 | VARINT
+            at = put_varint(out, at + 1, seconds)
+        if nanos != 0:
+            out[at] = 2 << 3 | VARINT
+            at = put_varint(out, at + 1, nanos)
+        lengths[i] = at - starts[i]
+    return at
+
+
+@_jit
+def decode_instants(data, starts, lengths, micros, found):  # type: ignore[no-untyped-def]
+    """Inverse of `encode_instants`, nanoseconds cut to microseconds; returns False at bytes that are no timestamp."""
+    for i in range(starts.size):
+        found[i] = lengths[i] >= 0
+        micros[i] = 0
+        at, end = starts[i], starts[i] + max(lengths[i], 0)
+        while at < end:
+            tag = data[at]
+            value, at = get_varint(data, at + 1, end)
+            if at < 0:
+                return False
+            if tag == 8:
+                micros[i] += value * 1_000_000
+            elif tag == 16:
+                micros[i] += value // 1000
+    return True
+
+
+@_jit
+def encode_versions(event, created, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """Event and created microseconds as two little-endian int64."""
+    for i in range(event.size):
+        starts[i] = at
+        lengths[i] = 16
+        at = put_little(out, put_little(out, at, event[i], 8), created[i], 8)
+    return at
+
+
+@_jit
+def decode_versions(data, starts, lengths, event, created):  # type: ignore[no-untyped-def]
+    """Inverse of `encode_versions`. Where there is none, or where it is of another event (somebody who does not know
+    of versions wrote since), created is the least integer: anything computed for that instant is newer."""
+    for i in range(starts.size):
+        created[i] = np.iinfo(np.int64).min
+        if lengths[i] != 16:
+            continue
+        one, two = np.uint64(0), np.uint64(0)
+        for b in range(8):
+            one |= np.uint64(data[starts[i] + b]) << np.uint64(8 * b)
+            two |= np.uint64(data[starts[i] + 8 + b]) << np.uint64(8 * b)
+        if np.int64(one) == event[i]:
+            created[i] = np.int64(two)
+
+
+@_jit
+def decode_floats(data, starts, lengths, tag, raw, width, valid):  # type: ignore[no-untyped-def]
+    """Scalars into `raw`, the bytes of a float array; returns the first row that is encoded in another way, or -1."""
+    for i in range(starts.size):
+        valid[i] = lengths[i] > 0
+        if lengths[i] <= 0:
+            continue
+        if lengths[i] != 1 + width or data[starts[i]] != tag:
+            return i
+        for b in range(width):
+            raw[i * width + b] = data[starts[i] + 1 + b]
+    return -1
+
+
+@_jit
+def decode_ints(data, starts, lengths, tag, values, valid):  # type: ignore[no-untyped-def]
+    for i in range(starts.size):
+        valid[i] = lengths[i] > 0
+        if lengths[i] <= 0:
+            continue
+        end = starts[i] + lengths[i]
+        value, at = get_varint(data, starts[i] + 1, end)
+        if data[starts[i]] != tag or at != end:
+            return i
+        values[i] = value
+    return -1
+
+
+@_jit
+def text_spans(data, starts, lengths, tag, begin, offsets, valid):  # type: ignore[no-untyped-def]
+    """Where each string's bytes begin, and the Arrow offsets of all of them; as `decode_floats` otherwise."""
+    total = 0
+    for i in range(starts.size):
+        offsets[i] = total
+        valid[i] = lengths[i] > 0
+        begin[i] = 0
+        if lengths[i] <= 0:
+            continue
+        end = starts[i] + lengths[i]
+        size, at = get_varint(data, starts[i] + 1, end)
+        if data[starts[i]] != tag or at < 0 or at + size != end:
+            return i
+        begin[i] = at
+        total += size
+    offsets[starts.size] = total
+    return -1
+
+
+@_jit
+def list_spans(data, starts, lengths, field, width, begin, offsets, valid):  # type: ignore[no-untyped-def]
+    """`text_spans` for packed lists of elements of `width` bytes; offsets count elements."""
+    total = 0
+    for i in range(starts.size):
+        offsets[i] = total
+        valid[i] = lengths[i] > 0
+        begin[i] = 0
+        if lengths[i] <= 0:
+            continue
+        end = starts[i] + lengths[i]
+        tag, at = get_varint(data, starts[i], end)
+        if at < 0 or tag != (field << 3 | BYTES):
+            return i
+        size, at = get_varint(data, at, end)
+        if at < 0 or at + size != end:
+            return i
+        if size == 0:
+            continue
+        inner, after = get_varint(data, at + 1, end)
+        if data[at] != (1 << 3 | BYTES) or after < 0 or after + inner != end or inner % width:
+            return i
+        begin[i] = after
+        total += inner // width
+    offsets[starts.size] = total
+    return -1
+
+
+@_jit
+def gather_spans(data, begin, offsets, width, out):  # type: ignore[no-untyped-def]
+    """Copies every span behind the one before; `offsets` counts elements of `width` bytes."""
+    for i in range(begin.size):
+        copy(out, offsets[i] * width, data, begin[i], (offsets[i + 1] - offsets[i]) * width)
+
+
+@_jit
+def put_number(out, at, value):  # type: ignore[no-untyped-def]
+    """A non-negative decimal number in ASCII."""
+    digits, rest = 1, value
+    while rest >= 10:
+        rest //= 10
+        digits += 1
+    rest = value
+    for d in range(digits - 1, -1, -1):
+        out[at + d] = np.uint8(48 + rest % 10)
+        rest //= 10
+    return at + digits
+
+
+@_jit
+def put_bulk(out, at, data, start, length):  # type: ignore[no-untyped-def]
+    """A bulk string: `$length`, the bytes."""
+    out[at] = 36  # $
+    at = put_number(out, at + 1, length)
+    out[at], out[at + 1] = 13, 10
+    at = copy(out, at + 2, data, start, length)
+    out[at], out[at + 1] = 13, 10
+    return at + 2
+
+
+@_jit
+def commands(out, at, chosen, head, keys, key_at, key_size, tail, tails, one, one_at, one_size, two, two_at, two_size):  # type: ignore[no-untyped-def]
+    """A command for each chosen row: `head`, its key, then for each column of two blocks `tail[tails[c]:tails[c + 1]]`
+    (a constant argument, such as the field's name) and the value. With no columns, all of `tail` follows the key."""
+    first, second = one_at.shape[0], two_at.shape[0]
+    for i in chosen:
+        at = copy(out, at, head, 0, head.size)
+        at = put_bulk(out, at, keys, key_at[i], key_size[i])
+        if first + second == 0:
+            at = copy(out, at, tail, 0, tail.size)
+        for c in range(first):
+            at = copy(out, at, tail, tails[c], tails[c + 1] - tails[c])
+            at = put_bulk(out, at, one, one_at[c, i], one_size[c, i])
+        for c in range(second):
+            at = copy(out, at, tail, tails[first + c], tails[first + c + 1] - tails[first + c])
+            at = put_bulk(out, at, two, two_at[c, i], two_size[c, i])
+    return at
+
+
+@_jit
+def get_line(data, at, end):  # type: ignore[no-untyped-def]
+    """(number on the line at `at`, position behind its CR LF); the position is MORE where the line is not complete."""
+    value, sign = 0, 1
+    while at < end:
+        byte = data[at]
+        if byte == 13:
+            if at + 1 >= end:
+                return 0, MORE
+            return sign * value, at + 2
+        if byte == 45:
+            sign = -1
+        elif 48 <= byte <= 57:
+            value = value * 10 + (byte - 48)
+        at += 1
+    return 0, MORE
+
+
+@_jit
+def parse_arrays(data, at, end, row, starts, lengths):  # type: ignore[no-untyped-def]
+    """Replies to HMGET from `row` on: arrays of bulk strings into `starts[:, row]`, `lengths[:, row]`. Returns the rows
+    that are complete, where they end, and 0, or WRONG where an answer is something else (such as an error)."""
+    columns, rows = starts.shape
+    while row < rows:
+        if at >= end:
+            return row, at, 0
+        if data[at] != 42:  # *
+            return row, at, WRONG
+        count, place = get_line(data, at + 1, end)
+        if place == MORE:
+            return row, at, 0
+        if count != columns:
+            return row, at, WRONG
+        for c in range(columns):
+            if place >= end:
+                return row, at, 0
+            kind = data[place]
+            if kind != 36 and kind != 95:  # $ and, in protocol 3, _ for nil
+                return row, at, WRONG
+            size, place = get_line(data, place + 1, end)
+            if kind == 95:
+                size = NONE
+            if place == MORE:
+                return row, at, 0
+            if size < 0:
+                starts[c, row], lengths[c, row] = 0, NONE
+                continue
+            if place + size + 2 > end:
+                return row, at, 0
+            starts[c, row], lengths[c, row] = place, size
+            place += size + 2
+        at = place
+        row += 1
+    return row, at, 0
+
+
+@_jit
+def skip_replies(data, at, end, wanted):  # type: ignore[no-untyped-def]
+    """Passes over up to `wanted` replies, nested ones counted within theirs. Returns how many are still wanted, where
+    the last complete one ends, and where an error stands (-1: nowhere)."""
+    while wanted > 0 and at < end:
+        place, open_, error = at, 1, -1
+        while open_ > 0:
+            if place >= end:
+                return wanted, at, -1
+            kind = data[place]
+            number, after = get_line(data, place + 1, end)
+            if after == MORE:
+                return wanted, at, -1
+            if kind == 45 and error < 0:
+                error = place
+            open_ -= 1
+            if kind == 42 and number > 0:
+                open_ += number
+            elif kind == 36 and number >= 0:
+                after += number + 2
+                if after > end:
+                    return wanted, at, -1
+            place = after
+        at = place
+        wanted -= 1
+        if error >= 0:
+            return wanted, at, error
+    return wanted, at, -1
+
+
+@_jit
+def feature_vector(data, starts, lengths, statuses, moments, moment_at, moment_size, out):  # type: ignore[no-untyped-def]
+    """A `GetOnlineFeaturesResponse.FeatureVector`: values (1), packed statuses (2), event timestamps (3). A value whose
+    status is not PRESENT is null."""
+    at = 0
+    for i in range(starts.size):
+        size = lengths[i] if statuses[i] == 1 else 0
+        out[at] = 1 << 3 | BYTES
+        at = copy(out, put_varint(out, at + 1, size), data, starts[i], size)
+    out[at] = 2 << 3 | BYTES
+    at = put_varint(out, at + 1, statuses.size)
+    at = copy(out, at, statuses, 0, statuses.size)
+    for i in range(starts.size):
+        out[at] = 3 << 3 | BYTES
+        at = copy(out, put_varint(out, at + 1, moment_size[i]), moments, moment_at[i], moment_size[i])
+    return at
+
+
+@_jit
+def encode_key_texts(offsets, data, kind, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """A string or bytes of an entity key: its type, its length (both little-endian uint32), its bytes."""
+    for i in range(offsets.size - 1):
+        size = offsets[i + 1] - offsets[i]
+        starts[i], lengths[i] = at, 8 + size
+        at = put_little(out, at, kind, 4)
+        at = put_little(out, at, size, 4)
+        at = copy(out, at, data, offsets[i], size)
+    return at
+
+
+@_jit
+def encode_key_ints(values, width, kind, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """An integer of an entity key."""
+    for i in range(values.size):
+        starts[i], lengths[i] = at, 8 + width
+        at = put_little(out, at, kind, 4)
+        at = put_little(out, at, width, 4)
+        at = put_little(out, at, values[i], width)
+    return at
+
+
+@_jit
+def join(prefix, suffix, data, parts, sizes, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """For each row `prefix`, its part of each column, `suffix`."""
+    for i in range(parts.shape[1]):
+        starts[i] = at
+        at = copy(out, at, prefix, 0, prefix.size)
+        for c in range(parts.shape[0]):
+            at = copy(out, at, data, parts[c, i], sizes[c, i])
+        at = copy(out, at, suffix, 0, suffix.size)
+        lengths[i] = at - starts[i]
+    return at
+
+
+@_jit
+def newest(codes, event, created, best):  # type: ignore[no-untyped-def]
+    """For each code the row with the latest (event, created), the last of equal ones, into `best` (filled with -1)."""
+    for i in range(codes.size):
+        held = best[codes[i]]
+        if held < 0 or event[i] > event[held] or (event[i] == event[held] and created[i] >= created[held]):
+            best[codes[i]] = i

@@ -1,0 +1,189 @@
+"""Rows in a Redis Cluster: each node is spoken to by itself, all at once.
+
+A transaction cannot span slots, so a row is compared and written by a script, which Redis runs as one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from feature_repo.plugins.online.redis_commands import cut, field_names, found_rows, hmget, rowwise, stamped, time_fields
+from feature_repo.plugins.online.rows import Found, Rows, block_of
+from feature_repo.plugins.online.values import Block
+from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan
+from feature_repo.plugins.online.wire import Moved, borrow, bulk
+
+# KEYS: the row. ARGV: event and created as decimal microseconds, again (0 or 1), key TTL in seconds (0: none), what the
+# row's features are (write or remove), then `_ts`, its bytes, `_tc`, its bytes, field, value, …
+# Lua's numbers are exact to 2^53 microseconds, which is the year 2255.
+SCRIPT = b"""
+local function varint(s, i)
+  local value, scale = 0, 1
+  while true do
+    local b = string.byte(s, i)
+    i = i + 1
+    value = value + (b % 128) * scale
+    scale = scale * 128
+    if b < 128 then break end
+  end
+  if value >= 9223372036854775808 then value = value - 18446744073709551616 end
+  return value, i
+end
+local function event_of(s)
+  local us, i = 0, 1
+  while i <= #s do
+    local tag = string.byte(s, i)
+    local value
+    value, i = varint(s, i + 1)
+    if tag == 8 then us = us + value * 1000000 elseif tag == 16 then us = us + math.floor(value / 1000) end
+  end
+  return us
+end
+local function little(s, from)
+  local value, scale = 0, 1
+  for i = from, from + 7 do
+    value = value + string.byte(s, i) * scale
+    scale = scale * 256
+  end
+  if value >= 9223372036854775808 then value = value - 18446744073709551616 end
+  return value
+end
+local held = redis.call('HMGET', KEYS[1], ARGV[6], ARGV[8])
+if held[1] then
+  local event, created = event_of(held[1]), nil
+  if held[2] and #held[2] == 16 and little(held[2], 1) == event then created = little(held[2], 9) end
+  local mine, made = tonumber(ARGV[1]), ARGV[2] ~= '' and tonumber(ARGV[2]) or nil
+  if mine < event then return 0 end
+  if mine == event and made and created then
+    if made < created or (made == created and ARGV[3] == '0') then return 0 end
+  end
+end
+if ARGV[5] == 'remove' then
+  local fields = {}
+  for i = 10, #ARGV, 2 do fields[#fields + 1] = ARGV[i] end
+  redis.call('HDEL', KEYS[1], unpack(fields))
+  redis.call('HSET', KEYS[1], unpack(ARGV, 6, 9))
+else
+  redis.call('HSET', KEYS[1], unpack(ARGV, 6))
+end
+if ARGV[4] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[4]) end
+return 1
+"""
+SCRIPT_SHA = hashlib.sha1(SCRIPT).hexdigest().encode()
+
+
+class ClusterBatch:
+    """One look-then-write of some rows, by script."""
+
+    def __init__(self, plan: ViewPlan, rows: Rows, batch: np.ndarray, again: bool, ttl_s: int | None) -> None:
+        self._plan, self._rows, self._batch, self._again, self._ttl_s = plan, rows, batch, again, ttl_s
+
+    def run(self, client: Any) -> int:
+        """Writes; returns how many rows were sent."""
+        first, last = int(self._batch[0]), int(self._batch[-1]) + 1
+        keys = cut(self._rows.keys, first, last)
+        dead = self._rows.removed[first:last]
+        with ExitStack() as stack:
+            talks = []
+            for node, own in by_node(client, keys):
+                wire = stack.enter_context(borrow(client.get_redis_connection(node)))
+                wire.send(b"*3\r\n" + bulk(b"SCRIPT") + bulk(b"LOAD") + bulk(SCRIPT))
+                for removed in (False, True):
+                    chosen = own[dead[own] == removed]
+                    if chosen.size:
+                        wire.send(self._commands(keys, chosen, first, last, removed))
+                talks.append((wire, own.size))
+            for wire, count in talks:
+                wire.skip(1 + count)
+        return int(self._batch.size)
+
+    def _commands(self, keys: Block, chosen: np.ndarray, first: int, last: int, removed: bool) -> np.ndarray:
+        rows, plan = self._rows, self._plan
+        fields = [*time_fields(plan), *field_names(plan)]
+        leading = self._leading(first, last, removed)
+        times = stamped(rows, first, last)
+        values = cut(rows.values, first, last)
+        if removed:
+            values = Block(values.data, values.starts, np.zeros_like(values.lengths))
+        # The five leading arguments stand behind the key without a name of their own.
+        shift = leading.data.size
+        block = Block(
+            np.concatenate([leading.data, times.data]),
+            np.concatenate([leading.starts, times.starts + shift]),
+            np.concatenate([leading.lengths, times.lengths]),
+        )
+        head = b"*%d\r\n" % (3 + 1 + 5 + 2 * len(fields)) + bulk(b"EVALSHA") + bulk(SCRIPT_SHA) + bulk(b"1")
+        names = [b""] * 5 + [bulk(field) for field in fields]
+        return rowwise(head, keys, names, block, values, chosen)
+
+    def _leading(self, first: int, last: int, removed: bool) -> Block:
+        rows, count = self._rows, last - first
+        created = rows.created_us[first:last].tolist()
+        return block_of(
+            [
+                [b"%d" % us for us in rows.event_us[first:last].tolist()],
+                [b"" if us == UNKNOWN_CREATED else b"%d" % us for us in created],
+                [b"1" if self._again else b"0"] * count,
+                [b"%d" % (self._ttl_s or 0)] * count,
+                [b"remove" if removed else b"write"] * count,
+            ]
+        )
+
+
+def read_cluster(client: Any, plans: Sequence[ViewPlan], keys: Sequence[Block]) -> list[Found]:
+    """The rows of each view's keys, one round trip a node."""
+    asked: dict[Any, list[tuple[int, np.ndarray]]] = {}
+    for number, block in enumerate(keys):
+        for node, own in by_node(client, block):
+            asked.setdefault(node, []).append((number, own))
+    results = [_Gathered(len(plan.features) + 1, block.rows) for plan, block in zip(plans, keys, strict=True)]
+    with ExitStack() as stack:
+        talks = []
+        for node, wanted in asked.items():
+            wire = stack.enter_context(borrow(client.get_redis_connection(node)))
+            for number, own in wanted:
+                wire.send(hmget(plans[number], keys[number], chosen=own))
+            talks.append((wire, wanted))
+        for wire, wanted in talks:
+            blocks = wire.arrays_of([(len(plans[number].features) + 1, own.size) for number, own in wanted])
+            for (number, own), block in zip(wanted, blocks, strict=True):
+                results[number].add(own, block)
+    return [found_rows(result.block()) for result in results]
+
+
+def by_node(client: Any, keys: Block) -> list[tuple[Any, np.ndarray]]:
+    """The cluster's nodes and the rows (ascending numbers) whose keys they hold. Raises `Moved`."""
+    from redis.exceptions import SlotNotCoveredError
+
+    try:
+        nodes = [client.get_node_from_key(key) for key in keys.values(0)]
+    except SlotNotCoveredError as error:
+        client.nodes_manager.initialize()
+        raise Moved(str(error)) from error
+    found: dict[Any, list[int]] = {}
+    for row, node in enumerate(nodes):
+        found.setdefault(node, []).append(row)
+    return [(node, np.array(own)) for node, own in found.items()]
+
+
+class _Gathered:
+    """Replies of several nodes, put in the order of the keys; their buffers are copied, one behind another."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self._starts, self._lengths = np.zeros((columns, rows), np.int64), np.full((columns, rows), -1, np.int32)
+        self._data: list[np.ndarray] = []
+        self._size = 0
+
+    def add(self, own: np.ndarray, block: Block) -> None:
+        last = int((block.starts + block.lengths.clip(0)).max()) if own.size else 0
+        self._starts[:, own], self._lengths[:, own] = block.starts + self._size, block.lengths
+        self._data.append(block.data[:last].copy())
+        self._size += last
+
+    def block(self) -> Block:
+        return Block(np.concatenate([*self._data, np.empty(0, np.uint8)]), self._starts, self._lengths)

@@ -1,0 +1,199 @@
+"""Feast's Redis layout, written and read in bulk.
+
+The keys, fields and values are Feast's own (`_ts:<view>` holds the event time), so that its clients read them and
+write beside us. One field more, `_tc:<view>`, holds event and created time in microseconds, by which a row computed
+again replaces the one of an equal event. A row is one HSET: it is never seen half-written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from feast import FeatureView, RepoConfig
+from feast.infra.online_stores.helpers import _redis_key_prefix
+from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig, RedisType
+from pydantic import StrictStr
+
+from feature_repo.plugins.online.faults import patiently
+from feature_repo.plugins.online.redis_cluster import ClusterBatch, read_cluster
+from feature_repo.plugins.online.redis_commands import (
+    counter_key,
+    cut,
+    field_names,
+    found_rows,
+    hmget,
+    ledger_key,
+    online_versions,
+    time_fields,
+    version_field,
+    write_commands,
+)
+from feature_repo.plugins.online.response import FastReads
+from feature_repo.plugins.online.rows import Found, Rows, rows_of_protos
+from feature_repo.plugins.online.values import Block
+from feature_repo.plugins.online.views import ViewPlan, plan_view
+from feature_repo.plugins.online.wire import Wire, borrow, command
+
+BATCH_BYTES = 1 << 20  # of values written between two looks at what is online
+
+
+class EarmarkRedisOnlineStoreConfig(RedisOnlineStoreConfig):
+    """Feast's own options, and how long to try again when Redis is away."""
+
+    type: StrictStr = "feature_repo.plugins.online.redis_store.EarmarkRedisOnlineStore"  # type: ignore[assignment]
+    retry_seconds: float = 30.0
+    """How long writing and reading are tried again while Redis cannot be reached, in seconds."""
+
+
+class EarmarkRedisOnlineStore(FastReads, RedisOnlineStore):
+    """Redis, with batched reads and writes that make no Python object a value."""
+
+    @staticmethod
+    def _parse_connection_string(connection_string: str) -> Any:
+        nodes, options = RedisOnlineStore._parse_connection_string(connection_string)
+        return nodes, {"protocol": 2, **options}
+
+    def key_suffix(self, config: RepoConfig) -> bytes:
+        """What follows the serialized entity key in a Redis key."""
+        return config.project.encode()
+
+    def online_write_batch(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        data: list[Any],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        plan = plan_view(config, table)
+        rows = rows_of_protos(plan, data, self.key_suffix(config))
+        self.write_rows(config, plan, rows, pushed=True)
+        if progress:
+            progress(len(data))
+
+    def write_rows(
+        self, config: RepoConfig, plan: ViewPlan, rows: Rows, *, pushed: bool = False, again: bool = False
+    ) -> int:
+        """Writes the rows that are newer than what is online, or equal to it `again`; returns how many.
+
+        Nothing older ever replaces something newer: a batch looks, then writes in a transaction that fails if somebody
+        pushed to the view in between (a counter is watched; on a second try the rows themselves). Raises
+        `StorageError`; what was written before stays.
+        """
+        written = 0
+        client = self._get_client(config.online_store)
+        options = config.online_store
+        each = max(1, int(rows.values.lengths.clip(0).sum()) // max(1, len(rows)) + 40 * len(plan.features))
+        size = max(16, BATCH_BYTES // each)
+        for start in range(0, len(rows), size):
+            batch = np.arange(start, min(start + size, len(rows)))
+            if options.redis_type == RedisType.redis_cluster:
+                job: Any = ClusterBatch(plan, rows, batch, again, options.key_ttl_seconds)
+            else:
+                job = _Batch(plan, rows, batch, pushed, again, options.key_ttl_seconds)
+            written += patiently(options, job.run, client)
+        return written
+
+    def read_rows(self, config: RepoConfig, plans: Sequence[ViewPlan], keys: Sequence[Block]) -> list[Found]:
+        """The rows of each view's keys (one column of a block each), all in one round trip. Raises `StorageError`."""
+        client, options = self._get_client(config.online_store), config.online_store
+        if options.redis_type == RedisType.redis_cluster:
+            return patiently(options, read_cluster, client, plans, keys)
+        requests = [hmget(plan, k) for plan, k in zip(plans, keys, strict=True)]
+
+        def once() -> list[Found]:
+            with borrow(client) as wire:
+                wire.send(*requests)
+                counts = [(len(plan.features) + 1, k.rows) for plan, k in zip(plans, keys, strict=True)]
+                return [found_rows(block) for block in wire.arrays_of(counts)]
+
+        return patiently(options, once)
+
+    def forget(self, config: RepoConfig, plan: ViewPlan, keys: Block) -> None:
+        """Takes the rows of these keys away. Raises `StorageError`."""
+        client = self._get_client(config.online_store)
+        fields = [*field_names(plan), b"_ts:" + plan.name.encode(), version_field(plan)]
+
+        def once() -> None:
+            with client.pipeline(transaction=False) as pipeline:
+                for key in keys.values(0):
+                    pipeline.hdel(key, *fields)
+                pipeline.execute()
+
+        patiently(config.online_store, once)
+
+    def ledger(self, config: RepoConfig, plan: ViewPlan) -> set[str]:
+        """The part files whose rows are online; kept beside the rows, so that who loses the rows loses it too."""
+        client = self._get_client(config.online_store)
+        return {one.decode() for one in patiently(config.online_store, client.smembers, ledger_key(plan))}
+
+    def note(self, config: RepoConfig, plan: ViewPlan, parts: Sequence[str], gone: Sequence[str] = ()) -> None:
+        """Adds part files to the ledger, and takes those away that no longer exist."""
+        client = self._get_client(config.online_store)
+
+        def once() -> None:
+            if parts:
+                client.sadd(ledger_key(plan), *parts)
+            if gone:
+                client.srem(ledger_key(plan), *gone)
+
+        patiently(config.online_store, once)
+
+    def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
+        super().delete_table(config, table)
+        plan = plan_view(config, table)
+        client = self._get_client(config.online_store)
+        client.delete(ledger_key(plan), counter_key(plan))
+        pattern = _redis_key_prefix(list(plan.join_keys)) + b"*" + config.project.encode()
+        with client.pipeline(transaction=False) as pipeline:
+            for key in client.scan_iter(pattern):
+                pipeline.hdel(key, version_field(plan))
+            pipeline.execute()
+
+
+class _Batch:
+    """One look-then-write of some rows."""
+
+    def __init__(
+        self, plan: ViewPlan, rows: Rows, batch: np.ndarray, pushed: bool, again: bool, ttl_s: int | None
+    ) -> None:
+        self._plan, self._rows, self._batch, self._pushed = plan, rows, batch, pushed
+        self._again, self._ttl_s = again, ttl_s
+
+    def run(self, client: Any) -> int:
+        """Writes until no push came between; returns how many rows were written."""
+        watch_rows = self._pushed
+        with borrow(client) as wire:
+            while True:
+                live = self._look(wire, watch_rows)
+                if not live.size:
+                    wire.send(command(b"UNWATCH"))
+                    wire.skip(1)
+                    return 0
+                if self._write(wire, live):
+                    return int(live.size)
+                watch_rows = True
+
+    def _look(self, wire: Wire, watch_rows: bool) -> np.ndarray:
+        first, last = int(self._batch[0]), int(self._batch[-1]) + 1
+        keys = cut(self._rows.keys, first, last)
+        watched = [k or b"" for k in keys.values(0)] if watch_rows else [counter_key(self._plan)]
+        asked = hmget(self._plan, keys, time_fields(self._plan))
+        wire.send(command(b"WATCH", *watched))
+        wire.send(asked)
+        wire.skip(1)
+        event, created, found = online_versions(wire.arrays(2, keys.rows))
+        return self._batch[self._rows.newer(event, created, found, first, last, again=self._again)]
+
+    def _write(self, wire: Wire, live: np.ndarray) -> bool:
+        parts, count = write_commands(self._plan, self._rows, live, self._ttl_s)
+        wire.send(command(b"MULTI"))
+        for part in parts:
+            wire.send(part)
+        if self._pushed:
+            wire.send(command(b"INCR", counter_key(self._plan)))
+            count += 1
+        wire.send(command(b"EXEC"))
+        wire.skip(1 + count)
+        return wire.executed()
