@@ -467,6 +467,32 @@ def skip_replies(data, at, end, wanted):  # type: ignore[no-untyped-def]
 
 
 @_jit
+def parse_hex(text, bounds, rows, column_at, out, at, starts, lengths):  # type: ignore[no-untyped-def]
+    """Values written as `position:HEX,position:HEX,…`, a text for each of `rows`; `column_at` maps a position to a
+    column (-1: none). The bytes go to `out` from `at` on."""
+    for i in range(rows.size):
+        place, end = bounds[i], bounds[i + 1]
+        while place < end:
+            position = 0
+            while text[place] != 58:  # :
+                position = position * 10 + (text[place] - 48)
+                place += 1
+            place += 1
+            column, begin = column_at[position], at
+            while place < end and text[place] != 44:  # ,
+                high, low = text[place], text[place + 1]
+                high = high - 48 if high < 65 else high - 55
+                low = low - 48 if low < 65 else low - 55
+                out[at] = high << 4 | low
+                at += 1
+                place += 2
+            place += 1
+            if column >= 0:
+                starts[column, rows[i]], lengths[column, rows[i]] = begin, at - begin
+    return at
+
+
+@_jit
 def feature_vector(data, starts, lengths, statuses, moments, moment_at, moment_size, out):  # type: ignore[no-untyped-def]
     """A `GetOnlineFeaturesResponse.FeatureVector`: values (1), packed statuses (2), event timestamps (3). A value whose
     status is not PRESENT is null."""

@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from feature_repo.plugins.online.redis_commands import cut, field_names, found_rows, hmget, rowwise, stamped, time_fields
+from feature_repo.plugins.online.redis_commands import (
+    cut,
+    field_names,
+    found_rows,
+    hmget,
+    rowwise,
+    stamped,
+    time_fields,
+)
 from feature_repo.plugins.online.rows import Found, Rows, block_of
 from feature_repo.plugins.online.values import Block
 from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan

@@ -21,6 +21,7 @@ from feast import FeatureView, RepoConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 
 from core.errors import StorageError
+from feature_repo.plugins.online import kernels
 from feature_repo.plugins.online.response import FastReads
 from feature_repo.plugins.online.rows import Found, Rows, rows_of_protos
 from feature_repo.plugins.online.values import Block, Kind, decode
@@ -131,7 +132,7 @@ class EarmarkSqliteOnlineStore(FastReads, SqliteOnlineStore):
         """The rows of each view's keys (one column of a block each). Raises `StorageError`."""
         connection = self._get_conn(config)
         with sqlite_errors(self._get_db_path(config)):
-            return [_read(connection, plan, block) for plan, block in zip(plans, keys, strict=True)]
+            return [_Reading(plan, block).run(connection) for plan, block in zip(plans, keys, strict=True)]
 
     def forget(self, config: RepoConfig, plan: ViewPlan, keys: Block) -> None:
         """Takes the rows of these keys away. Raises `StorageError`."""
@@ -276,35 +277,92 @@ def _texts(column: Block, kind: Kind, live: np.ndarray) -> list[str | None]:
     return [None if value is None else str(value) for value in decode(chosen, kind).to_pylist()]
 
 
-def _read(connection: sqlite3.Connection, plan: ViewPlan, block: Block) -> Found:
-    """All values of the keys. SQLite hands out a Python object a value; nothing else is made of it."""
-    keys = block.values(0)
-    rows, columns = len(keys), len(plan.features)
-    place = {key: row for row, key in reversed(list(enumerate(keys)))}
-    starts, lengths = np.zeros((columns, rows), np.int64), np.full((columns, rows), -1, np.int32)
-    event, found = np.zeros(rows, np.int64), np.zeros(rows, bool)
-    unique = list(place)
-    held: list[bytes] = []
-    at = 0
-    column_of = {feature: c for c, feature in enumerate(plan.features)}
-    for begin in range(0, len(unique), KEYS_A_QUERY):
-        some = unique[begin : begin + KEYS_A_QUERY]
-        marks, names = ",".join("?" * len(some)), ",".join("?" * columns)
-        asked = connection.execute(
-            f"SELECT entity_key, feature_name, value, event_ts FROM {quoted(table_name(plan))} "
-            f"WHERE entity_key IN ({marks}) AND feature_name IN ({names})",
-            [*some, *plan.features],
+class _Reading:
+    """All values of some keys of a view. Numbers come as one text a row, so that no Python object a value is made;
+    what can be long comes as SQLite's bytes."""
+
+    def __init__(self, plan: ViewPlan, block: Block) -> None:
+        self._plan, self._keys = plan, block.values(0)
+        self._place = {key: row for row, key in reversed(list(enumerate(self._keys)))}
+        shape = (len(plan.features), len(self._keys))
+        self._starts, self._lengths = np.zeros(shape, np.int64), np.full(shape, -1, np.int32)
+        self._event, self._found = np.zeros(shape[1], np.int64), np.zeros(shape[1], bool)
+        self._data: list[np.ndarray] = []
+        self._size = 0
+
+    def run(self, connection: sqlite3.Connection) -> Found:
+        unique = list(self._place)
+        narrow = [c for c, kind in enumerate(self._plan.kinds) if kind.way in ("floats", "ints")]
+        wide = [c for c in range(len(self._plan.kinds)) if c not in narrow]
+        for begin in range(0, len(unique), KEYS_A_QUERY):
+            some = unique[begin : begin + KEYS_A_QUERY]
+            if narrow:
+                self._numbers(connection, some, narrow)
+            if wide:
+                self._bytes(connection, some, wide)
+        event, found, starts, lengths = self._event, self._found, self._starts, self._lengths
+        if len(unique) < len(self._keys):  # keys that were asked for twice
+            first = np.array([self._place[key] for key in self._keys])
+            starts, lengths, event, found = starts[:, first], lengths[:, first], event[first], found[first]
+        data = np.concatenate(self._data) if self._data else np.empty(0, np.uint8)
+        return Found(Block(data, starts, lengths), event, found)
+
+    def _filter(self, keys: Sequence[Any], columns: Sequence[int]) -> tuple[str, list[Any]]:
+        """WHERE and its parameters. Naming the features pays only where the row holds many more."""
+        where = f"WHERE entity_key IN ({','.join('?' * len(keys))})"
+        if 2 * len(columns) > self._plan.stored:
+            return where, list(keys)
+        names = [self._plan.features[c] for c in columns]
+        return f"{where} AND feature_name IN ({','.join('?' * len(names))})", [*keys, *names]
+
+    def _numbers(self, connection: sqlite3.Connection, keys: Sequence[Any], columns: Sequence[int]) -> None:
+        names = [self._plan.features[c] for c in columns]
+        listed = "/" + "/".join(names) + "/"  # a slash stands in no feature's name
+        column_at = np.full(len(listed) + 2, -1, np.int64)
+        for c, name in zip(columns, names, strict=True):
+            column_at[listed.index(f"/{name}/") + 1] = c
+        where, parameters = self._filter(keys, columns)
+        answer = connection.execute(
+            "SELECT entity_key, max(event_ts), CAST(group_concat(instr(?, '/' || feature_name || '/') || ':' || "
+            f"hex(value)) AS BLOB) FROM {quoted(table_name(self._plan))} {where} GROUP BY entity_key",
+            [listed, *parameters],
         ).fetchall()
-        for key, feature, value, stamp in asked:
-            row, c = place[key], column_of[feature]
-            starts[c, row], lengths[c, row] = at, len(value)
+        if not answer:
+            return
+        rows = np.array([self._place[key] for key, _, _ in answer])
+        texts = [text for _, _, text in answer]
+        bounds = np.concatenate([[0], np.cumsum([len(text) for text in texts])])
+        joined = np.frombuffer(b"".join(texts), np.uint8)
+        out = np.empty(joined.size // 2 + 1, np.uint8)
+        end = kernels.parse_hex(joined, bounds, rows, column_at, out, 0, self._starts, self._lengths)
+        held = self._lengths[np.ix_(columns, rows)] >= 0
+        self._starts[np.ix_(columns, rows)] += np.where(held, self._size, 0)
+        self._event[rows] = [_unstamp(stamp) * 1_000_000 for _, stamp, _ in answer]
+        self._found[rows] |= held.any(axis=0)
+        self._add(out[:end])
+
+    def _bytes(self, connection: sqlite3.Connection, keys: Sequence[Any], columns: Sequence[int]) -> None:
+        column_of = {self._plan.features[c]: c for c in columns}
+        where, parameters = self._filter(keys, columns)
+        held: list[bytes] = []
+        at = self._size
+        for key, feature, value, stamp in connection.execute(
+            f"SELECT entity_key, feature_name, value, event_ts FROM {quoted(table_name(self._plan))} {where}",
+            parameters,
+        ).fetchall():
+            column = column_of.get(feature)
+            if column is None:
+                continue
+            row = self._place[key]
+            self._starts[column, row], self._lengths[column, row] = at, len(value)
             held.append(value)
             at += len(value)
-            event[row], found[row] = _unstamp(stamp) * 1_000_000, True
-    if len(unique) < rows:  # keys that were asked for twice
-        first = np.array([place[key] for key in keys])
-        starts, lengths, event, found = starts[:, first], lengths[:, first], event[first], found[first]
-    return Found(Block(np.frombuffer(b"".join(held), np.uint8), starts, lengths), event, found)
+            self._event[row], self._found[row] = _unstamp(stamp) * 1_000_000, True
+        self._add(np.frombuffer(b"".join(held), np.uint8))
+
+    def _add(self, data: np.ndarray) -> None:
+        self._data.append(data)
+        self._size += data.size
 
 
 def _stamp(micros: int) -> int | None:

@@ -32,6 +32,7 @@ class ViewPlan:
     features: tuple[str, ...]
     kinds: tuple[Kind, ...]
     ttl_us: int
+    stored: int  # features that a stored row has, where `features` are some of them
 
     @cached_property
     def key_prefix(self) -> bytes:
@@ -67,7 +68,9 @@ class ViewPlan:
         if missing:
             raise ConfigError(f"feature view {self.name!r} has no feature {missing[0]!r}")
         chosen = tuple(kinds[name] for name in features)
-        return ViewPlan(self.name, self.project, self.join_keys, self.key_types, tuple(features), chosen, self.ttl_us)
+        return ViewPlan(
+            self.name, self.project, self.join_keys, self.key_types, tuple(features), chosen, self.ttl_us, self.stored
+        )
 
 
 def plan_view(config: Any, view: Any) -> ViewPlan:
@@ -88,6 +91,7 @@ def plan_view(config: Any, view: Any) -> ViewPlan:
         features=tuple(f.name for f in view.features),
         kinds=tuple(kind_of(f) for f in view.features),
         ttl_us=int(view.ttl.total_seconds() * 1_000_000) if view.ttl else 0,
+        stored=len(view.features),
     )
 
 
