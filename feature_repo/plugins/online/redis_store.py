@@ -8,6 +8,7 @@ again replaces the one of an equal event. A row is one HSET: it is never seen ha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from feature_repo.plugins.online.views import ViewPlan, plan_view
 from feature_repo.plugins.online.wire import Wire, borrow, command
 
 BATCH_BYTES = 1 << 20  # of values written between two looks at what is online
+CONNECTIONS = 2  # that write at the same time
 
 
 class EarmarkRedisOnlineStoreConfig(RedisOnlineStoreConfig):
@@ -81,19 +83,23 @@ class EarmarkRedisOnlineStore(FastReads, RedisOnlineStore):
         pushed to the view in between (a counter is watched; on a second try the rows themselves). Raises
         `StorageError`; what was written before stays.
         """
-        written = 0
-        client = self._get_client(config.online_store)
-        options = config.online_store
+        client, options = self._get_client(config.online_store), config.online_store
         each = max(1, int(rows.values.lengths.clip(0).sum()) // max(1, len(rows)) + 40 * len(plan.features))
         size = max(16, BATCH_BYTES // each)
-        for start in range(0, len(rows), size):
-            batch = np.arange(start, min(start + size, len(rows)))
+        batches = [np.arange(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+
+        def write(batch: np.ndarray) -> int:
             if options.redis_type == RedisType.redis_cluster:
                 job: Any = ClusterBatch(plan, rows, batch, again, options.key_ttl_seconds)
             else:
                 job = _Batch(plan, rows, batch, pushed, again, options.key_ttl_seconds)
-            written += patiently(options, job.run, client)
-        return written
+            return patiently(options, job.run, client)
+
+        if len(batches) < 2:
+            return sum(map(write, batches))
+        # No key is in two batches, so they may run side by side: Redis works on one while the other is made.
+        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="earmark-redis") as pool:
+            return sum(pool.map(write, batches))
 
     def read_rows(self, config: RepoConfig, plans: Sequence[ViewPlan], keys: Sequence[Block]) -> list[Found]:
         """The rows of each view's keys (one column of a block each), all in one round trip. Raises `StorageError`."""
