@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.frame import Benchmark, Row, machine, versions
 
-NAMES = ("incremental", "stages", "decode")
+NAMES = ("incremental", "stages", "decode", "feast-history", "feast-materialize", "feast-online")
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     chosen = NAMES if args.all else (args.name,) if args.name else ()
     if not chosen:
         for name in NAMES:
-            print(f"{name:<14}{load(name).about}")
+            print(f"{name:<18}{load(name).about}")
         return 0
     rows: list[dict[str, Any]] = []
     for name in chosen:
@@ -44,7 +44,7 @@ def main() -> int:
 
 def load(name: str) -> Benchmark:
     """The benchmark of the module of that name."""
-    found: Benchmark = importlib.import_module(f"bench.{name}").BENCHMARK
+    found: Benchmark = importlib.import_module(f"bench.{name.replace('-', '_')}").BENCHMARK
     return found
 
 

@@ -179,16 +179,14 @@ def text_embedding(rounds: int) -> Row:
 
 def materialisation(folder: Path, root: Path, rounds: int) -> Row:
     """Every part of the store into SQLite again; the limit is SQLite's own copy of the finished rows."""
-    from core.storage import open_storage
-    from feature_repo.materialise import LEDGER, materialise
+    from feature_repo.materialise import materialise
     from feature_repo.store import open_store
 
-    storage, feast = open_storage(root), open_store(root)
+    feast = open_store(root)
     written: dict[str, int] = {}
 
     def ours() -> None:
-        storage.delete(LEDGER)
-        written.update(materialise(feast, root))
+        written.update(materialise(feast, again=True))
 
     def peer() -> None:
         import contextlib

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from core.errors import ConfigError
-
-_ROW = "earmark_row"
+from feature_repo.plugins.online.reader import OnlineReader
+from feature_repo.plugins.online.response import FastReads
 
 
 def online_features(
@@ -19,17 +19,18 @@ def online_features(
     """The service's features of these contents, in their order: `content_id` and `<view>__<feature>` columns, null
     where there is no value. `request` gives an on-demand service its inputs, a list of one value an id each.
 
-    Each thread needs its own store: Feast's SQLite connection is not shared.
+    Any number of threads may read from one store.
     """
+    chosen = store.get_feature_service(service, allow_cache=True)
+    if not request and isinstance(store._get_provider().online_store, FastReads):
+        return OnlineReader(store, chosen).read({"content_id": pa.array(content_ids, pa.string())}).table
     rows: list[dict[str, Any]] = [{"content_id": content_id} for content_id in content_ids]
     for name, values in (request or {}).items():
         for row, value in zip(rows, values, strict=True):
             row[name] = [float(v) for v in value]  # Feast refuses lists that mix integers and floats
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answer = store.get_online_features(
-            features=store.get_feature_service(service), entity_rows=rows, full_feature_names=True
-        )
+        answer = store.get_online_features(features=chosen, entity_rows=rows, full_feature_names=True)
     found = answer.to_dict()
     names = ["content_id", *(name for name in found if name != "content_id")]
     return pa.table({name: pa.array(found[name]) for name in names})
@@ -48,11 +49,8 @@ def training_set(store: Any, entities: Any, service: str = "recommender") -> pa.
         if column not in frame.columns:
             raise ConfigError(f"the entity rows have no column {column!r}")
     frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"], utc=True).astype("datetime64[us, UTC]")
-    frame[_ROW] = range(len(frame))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        joined = store.get_historical_features(
+        return store.get_historical_features(
             entity_df=frame, features=store.get_feature_service(service), full_feature_names=True
         ).to_arrow()
-    # Feast's join loses the order of the entity rows.
-    return joined.sort_by(_ROW).drop_columns([_ROW])

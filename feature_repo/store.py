@@ -17,8 +17,11 @@ from core.storage import LocalStorage
 
 PROJECT = "earmark"
 FOLDER = "feast"
-DEFINITIONS_VERSION = 1  # raised when feature_repo.views defines something else than before
-REDIS_VARIABLE = "EARMARK_REDIS"  # connection string of the redis profile
+DEFINITIONS_VERSION = 2  # raised when feature_repo.views or repo_yaml define something else than before
+PLUGINS = "feature_repo.plugins"
+PROFILE_VARIABLE = "EARMARK_FEAST_PROFILE"  # embedded, redis
+REDIS_VARIABLE = "EARMARK_REDIS"  # Feast's connection string of the redis profile: host:port,ssl=true,password=…
+REDIS_TYPE_VARIABLE = "EARMARK_REDIS_TYPE"  # redis, redis_cluster or redis_sentinel
 
 DEFINITIONS = '''"""Definitions of this store, for `feast -c {folder} apply`."""
 
@@ -33,20 +36,32 @@ for _object in build_objects(_root, read_models(_root)):
 '''
 
 
+def profile_name() -> str:
+    """The Feast profile that the environment asks for."""
+    return os.environ.get(PROFILE_VARIABLE, "embedded")
+
+
 def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
     """feature_store.yaml of a profile: `embedded` (SQLite online) or `redis`. Raises `ConfigError`."""
     home = root / FOLDER
-    online: dict[str, Any] = {"type": "sqlite", "path": str(home / "online.db")}
+    online: dict[str, Any] = {"type": f"{PLUGINS}.online.sqlite_store.EarmarkSqliteOnlineStore"}
     if profile == "redis":
-        online = {"type": "redis", "connection_string": os.environ.get(REDIS_VARIABLE, "localhost:6379")}
+        online = {
+            "type": f"{PLUGINS}.online.redis_store.EarmarkRedisOnlineStore",
+            "connection_string": os.environ.get(REDIS_VARIABLE, "localhost:6379"),
+            "redis_type": os.environ.get(REDIS_TYPE_VARIABLE, "redis"),
+        }
     elif profile != "embedded":
         raise ConfigError(f"Feast profile {profile!r} is not known; use embedded or redis")
+    else:
+        online["path"] = str(home / "online.db")
     return {
         "project": PROJECT,
         "provider": "local",
         "registry": {"registry_type": "sql", "path": f"sqlite:///{home / 'registry.db'}", "cache_ttl_seconds": 60},
-        "offline_store": {"type": "duckdb"},
+        "offline_store": {"type": f"{PLUGINS}.offline.EarmarkOfflineStore"},
         "online_store": online,
+        "batch_engine": {"type": f"{PLUGINS}.engine.EarmarkEngine"},
         "entity_key_serialization_version": 3,
     }
 
@@ -90,7 +105,7 @@ def apply(root: Path, release: Mapping[str, Any], extra_models: Mapping[str, Any
 
     `extra_models` get views beside the released ones. Repeatable: what was applied is remembered after it is done.
     """
-    profile = os.environ.get("EARMARK_FEAST_PROFILE", "embedded")
+    profile = profile_name()
     write_repo(root, profile)
     others = {**read_models(root), **(extra_models or {})}
     wanted = json.dumps([DEFINITIONS_VERSION, profile, str(root), release["models"], others], sort_keys=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -34,8 +34,8 @@ def _views(models: dict[str, dict[str, Any]]) -> dict[str, View]:
 
 def store(run: Run) -> dict[str, Any]:
     """Applies the definitions to Feast and materialises the parts that the online store has not seen."""
-    from feature_repo.materialise import materialise, unseen
-    from feature_repo.store import apply, open_store
+    from feature_repo.ledger import up_to_date
+    from feature_repo.store import apply
 
     root = local_root(run.storage)
     models = current_models(run)
@@ -46,8 +46,8 @@ def store(run: Run) -> dict[str, Any]:
     # The new models' views are filled before the services point at them (DESIGN, release).
     apply(root, {**release, "models": models} if not release["models"] else release, extra_models=models)
     applied = time.perf_counter()
-    # Opening Feast costs seconds: not for a run that changed nothing.
-    written = materialise(open_store(root), root, progress=_progress(run)) if unseen(root, run.tables) else {}
+    parts = [entry.path for entry in run.storage.entries("offline") if entry.path.endswith(".parquet")]
+    written = {} if up_to_date(root, parts) else _materialise(run, root)
     summary = {
         "rows_written": written,
         "apply_seconds": applied - started,
@@ -57,8 +57,11 @@ def store(run: Run) -> dict[str, Any]:
     return summary
 
 
-def _progress(run: Run) -> Callable[[str, int, int], None]:
-    return lambda view, done, total: run.progress("materialise", done, total)
+def _materialise(run: Run, root: Path) -> dict[str, int]:
+    from feature_repo.materialise import materialise
+    from feature_repo.store import open_store
+
+    return materialise(open_store(root), progress=lambda view, done, total: run.progress("materialise", done, total))
 
 
 def index(run: Run) -> dict[str, Any]:

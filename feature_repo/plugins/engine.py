@@ -25,6 +25,7 @@ from pydantic import StrictStr
 
 from core.contracts import WORK_KEY
 from core.keys import REMOVED
+from feature_repo.ledger import identity
 from feature_repo.plugins.online import kernels
 from feature_repo.plugins.online.response import FastReads
 from feature_repo.plugins.online.rows import Rows, encode_rows
@@ -152,9 +153,8 @@ def _work(config: Any, view: Any, suffix: bytes) -> _Work:
 
 
 def _identities(parts: Parts) -> list[str]:
-    """What the ledger calls each part: a file that is replaced in place is another part."""
     infos = parts.filesystem.get_file_info([part.path for part in parts.files])
-    return [f"{part.path}|{info.size}|{info.mtime_ns or 0}" for part, info in zip(parts.files, infos, strict=True)]
+    return [identity(part.path, info.size, info.mtime_ns or 0) for part, info in zip(parts.files, infos, strict=True)]
 
 
 def _windows(layout: Layout, rows: int) -> Iterator[tuple[list[Group], list[int]]]:

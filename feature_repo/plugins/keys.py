@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
 from core.errors import ConfigError
+from feature_repo.plugins.hashing import compact, find_bytes, find_whole, number_bytes, number_whole
 
 NOTHING = np.int32(-1)  # code of a null key and of one that no entity row has: it matches nothing
 
@@ -127,7 +127,7 @@ class Whole:
         slots = _slots(len(values))
         self.table, self.distinct = np.zeros(slots, np.int32), np.empty(len(values), np.int64)
         self.codes = np.empty(len(values), np.int32)
-        self.count = _number_whole(frozen(values), frozen(valid), self.table, self.distinct, self.codes)
+        self.count = number_whole(frozen(values), frozen(valid), self.table, self.distinct, self.codes)
         self.distinct = self.distinct[: self.count].copy()
 
     def lookup(self, column: pa.Array) -> np.ndarray:
@@ -135,7 +135,7 @@ class Whole:
 
     def lookup_values(self, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
         codes = np.empty(len(values), np.int32)
-        _find_whole(frozen(values), frozen(valid), self.table, self.distinct, codes)
+        find_whole(frozen(values), frozen(valid), self.table, self.distinct, codes)
         return codes
 
     def _values(self, column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
@@ -161,17 +161,18 @@ class Bytes:
     """Numbering of strings and binary values, by their bytes."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        self.offsets, self.data, valid = _bytes(column)
+        offsets, data, valid = _bytes(column)
         rows = len(valid)
-        self.table, self.hashes = np.zeros(_slots(rows), np.int32), np.empty(rows, np.uint64)
-        self.firsts, self.codes = np.empty(rows, np.int64), np.empty(rows, np.int32)
-        self.count = _number_bytes(self.offsets, self.data, valid, self.table, self.hashes, self.firsts, self.codes)
-        self.hashes, self.firsts = self.hashes[: self.count].copy(), self.firsts[: self.count].copy()
+        self.table, firsts = np.zeros(_slots(rows), np.uint64), np.empty(rows, np.int64)
+        self.codes = np.empty(rows, np.int32)
+        self.count = int(number_bytes(offsets, data, valid, self.table, firsts, self.codes)[0])
+        # The distinct values side by side: fewer and closer places to look at than the entity rows.
+        self.offsets, self.data = compact(offsets, data, firsts[: self.count])
 
     def lookup(self, column: pa.Array) -> np.ndarray:
         offsets, data, valid = _bytes(column)
         codes = np.empty(len(valid), np.int32)
-        _find_bytes(offsets, data, valid, self.table, self.hashes, self.firsts, self.offsets, self.data, codes)
+        find_bytes(offsets, data, valid, self.table, self.offsets, self.data, codes)
         return codes
 
 
@@ -191,7 +192,7 @@ def _valid(column: pa.Array) -> np.ndarray:
 
 
 def _bytes(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Offsets (n+1,) int64, bytes uint8 and validity (n,) uint8 of a text or binary column."""
+    """Offsets (n+1,) uint64, bytes uint8 and validity (n,) uint8 of a text or binary column."""
     if isinstance(column, pa.ChunkedArray) and column.nbytes >= 2**31:
         column = pc.cast(column, pa.large_binary())
     array = _flat(column)
@@ -201,11 +202,11 @@ def _bytes(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, 
     valid = _valid(array)
     _, places, data = array.buffers()
     if not len(array) or places is None:
-        return frozen(np.zeros(len(array) + 1, np.int64)), frozen(np.zeros(0, np.uint8)), valid
+        return frozen(np.zeros(len(array) + 1, np.uint64)), frozen(np.zeros(0, np.uint8)), valid
     kind: Any = np.int64 if wide else np.int32
     offsets = np.frombuffer(places, kind, len(array) + 1, array.offset * np.dtype(kind).itemsize)
     values = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
-    return frozen(offsets.astype(np.int64)), frozen(values), valid
+    return frozen(offsets.astype(np.uint64)), frozen(values), valid
 
 
 def frozen(values: np.ndarray) -> np.ndarray:
@@ -218,129 +219,3 @@ def frozen(values: np.ndarray) -> np.ndarray:
 def _slots(rows: int) -> int:
     """Slots of a hash table at most half full."""
     return 1 << max(4, int(2 * rows - 1).bit_length() if rows else 4)
-
-
-@njit(cache=True, nogil=True)
-def _mix(value):  # type: ignore[no-untyped-def]
-    """Finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-@njit(cache=True, nogil=True)
-def _hash(data, start, stop):  # type: ignore[no-untyped-def]
-    value = np.uint64(stop - start) * np.uint64(0x9E3779B97F4A7C15)
-    at = start
-    while at + 8 <= stop:
-        word = np.uint64(0)
-        for k in range(8):
-            word |= np.uint64(data[at + k]) << np.uint64(8 * k)
-        value = _mix(value ^ word) + np.uint64(0x9E3779B97F4A7C15)
-        at += 8
-    word = np.uint64(0)
-    shift = np.uint64(0)
-    while at < stop:
-        word |= np.uint64(data[at]) << shift
-        shift += np.uint64(8)
-        at += 1
-    return _mix(value ^ word)
-
-
-@njit(cache=True, nogil=True)
-def _same(one, start, stop, other, other_start, other_stop):  # type: ignore[no-untyped-def]
-    if stop - start != other_stop - other_start:
-        return False
-    for k in range(stop - start):  # noqa: SIM110 (numba has no all() of a generator)
-        if one[start + k] != other[other_start + k]:
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _number_bytes(offsets, data, valid, table, hashes, firsts, codes):  # type: ignore[no-untyped-def]
-    """Fills table (code + 1 a slot), hashes and first row of each code, and codes; returns how many codes."""
-    mask, count = np.uint64(len(table) - 1), 0
-    for row in range(len(codes)):
-        if not valid[row]:
-            codes[row] = -1
-            continue
-        start, stop = offsets[row], offsets[row + 1]
-        value = _hash(data, start, stop)
-        slot = value & mask
-        while True:
-            code = table[slot] - 1
-            if code < 0:
-                table[slot] = count + 1
-                hashes[count] = value
-                firsts[count] = row
-                codes[row] = count
-                count += 1
-                break
-            first = firsts[code]
-            if hashes[code] == value and _same(data, start, stop, data, offsets[first], offsets[first + 1]):
-                codes[row] = code
-                break
-            slot = (slot + np.uint64(1)) & mask
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _find_bytes(  # type: ignore[no-untyped-def]
-    offsets, data, valid, table, hashes, firsts, own_offsets, own_data, codes
-):
-    mask = np.uint64(len(table) - 1)
-    for row in range(len(codes)):
-        codes[row] = -1
-        if not valid[row]:
-            continue
-        start, stop = offsets[row], offsets[row + 1]
-        value = _hash(data, start, stop)
-        slot = value & mask
-        while table[slot] > 0:
-            code = table[slot] - 1
-            if hashes[code] == value:
-                first = firsts[code]
-                if _same(data, start, stop, own_data, own_offsets[first], own_offsets[first + 1]):
-                    codes[row] = code
-                    break
-            slot = (slot + np.uint64(1)) & mask
-
-
-@njit(cache=True, nogil=True)
-def _number_whole(values, valid, table, distinct, codes):  # type: ignore[no-untyped-def]
-    mask, count = np.uint64(len(table) - 1), 0
-    for row in range(len(codes)):
-        if not valid[row]:
-            codes[row] = -1
-            continue
-        slot = _mix(np.uint64(values[row])) & mask
-        while True:
-            code = table[slot] - 1
-            if code < 0:
-                table[slot] = count + 1
-                distinct[count] = values[row]
-                codes[row] = count
-                count += 1
-                break
-            if distinct[code] == values[row]:
-                codes[row] = code
-                break
-            slot = (slot + np.uint64(1)) & mask
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _find_whole(values, valid, table, distinct, codes):  # type: ignore[no-untyped-def]
-    mask = np.uint64(len(table) - 1)
-    for row in range(len(codes)):
-        codes[row] = -1
-        if not valid[row]:
-            continue
-        slot = _mix(np.uint64(values[row])) & mask
-        while table[slot] > 0:
-            code = table[slot] - 1
-            if distinct[code] == values[row]:
-                codes[row] = code
-                break
-            slot = (slot + np.uint64(1)) & mask

@@ -21,6 +21,7 @@ from feast import FeatureView, RepoConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 
 from core.errors import StorageError
+from feature_repo.ledger import PARTS
 from feature_repo.plugins.online import kernels
 from feature_repo.plugins.online.response import FastReads
 from feature_repo.plugins.online.rows import Found, Rows, rows_of_protos
@@ -29,7 +30,6 @@ from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan, plan_vi
 
 KEYS_A_QUERY = 500  # SQLite takes 32,766 parameters; more than this many gain nothing
 CACHE_KIB = 128 * 1024  # pages held while writing; a B-tree that does not fit is read back at every insert
-PARTS = "earmark_parts"
 
 
 class EarmarkSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
