@@ -19,7 +19,7 @@ from numba import njit
 from feature_repo.plugins.keys import frozen
 from feature_repo.plugins.parquet import Group, Layout, each
 
-PIECE_BYTES = 32 << 20  # decoded columns held at a time, by each thread
+PIECE_BYTES = 4 << 20  # decoded columns held at a time, by each thread; larger is no faster
 LIST_VALUES = 2**31 - 1  # what a list's or a string's int32 offsets can count
 TEXT_BYTES = 1 << 30
 
