@@ -67,12 +67,12 @@ def some_ids(rows: int, count: int) -> list[str]:
 def common_sides(stores: tuple[Any, Any], ids: list[str]) -> dict[str, Callable[[], Any]]:
     from feature_repo.plugins.online.reader import OnlineReader
 
-    reader = OnlineReader(stores[0], REFERENCES)
+    reader = OnlineReader(stores[0], REFERENCES)  # numbers(): all scalars as a matrix, as the limit makes it
     entities = {"content_id": ids}
 
     def ours() -> Any:
         answer = reader.read(entities)
-        return answer.table, answer.matrix("vectors__embedding")
+        return answer.numbers(), answer.matrix("vectors__embedding")
 
     return {
         "ours": ours,
@@ -178,12 +178,11 @@ def report(kind: str, count: int, sides: dict[str, Callable[[], Any]], rounds: i
 
 def check(sides: dict[str, Callable[[], Any]]) -> None:
     """All sides read the same numbers, and are warm afterwards. Raises `AssertionError`."""
-    table, matrix = sides["ours"]()
+    ours, matrix = sides["ours"]()
     answer, limit = sides["stock"](), sides["limit"]()
     np.testing.assert_array_equal(np.array(answer["embedding"], np.float32), matrix)
     np.testing.assert_array_equal(limit[1], matrix)
     names = world.features("scalars")
-    ours = np.stack([np.asarray(table[f"scalars__{name}"]) for name in names], 1)
     np.testing.assert_array_equal(limit[0], ours)
     np.testing.assert_array_equal(np.array([answer[name] for name in names], np.float32).T, ours)
     assert sides["feast"]() == answer

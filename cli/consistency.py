@@ -48,10 +48,22 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(found: dict[str, Any]) -> None:
     rows = [
-        [v["view"], v["sampled"], _percent(v["share"]), "{:.2%} to {:.2%}".format(*v["interval"]), _disagreements(v)]
+        [
+            v["view"],
+            f"{v['sampled']} of {v['population']}",
+            _percent(v["share"]),
+            "{:.2%} to {:.2%}".format(*v["interval"]),
+            _disagreements(v),
+        ]
         for v in found["views"]
     ]
-    columns = [("view", "left"), ("keys", "right"), ("agree", "right"), ("95 % interval", "right"), ("else", "left")]
+    columns = [
+        ("view", "left"),
+        ("keys", "right"),
+        ("agree", "right"),
+        ("95 % interval", "right"),
+        ("disagreements", "left"),
+    ]
     out = console()
     out.print(table("Online against offline", columns, rows))
     out.print(

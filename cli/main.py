@@ -29,6 +29,7 @@ COMMANDS = {
     "training-set": ("cli.training_set", "point-in-time join: features as they were known at each row's time"),
     "status": ("cli.status", "what the store holds, and who writes to it"),
     "consistency": ("cli.consistency", "compare a sample of the online store with the offline store"),
+    "compact": ("cli.compact", "replace many small files of the offline store by few"),
     "quarantine": ("cli.quarantine", "what could not be enriched, and why"),
     "remove": ("cli.remove", "remove contents from every store and index"),
     "restore": ("cli.restore", "let removed contents back in at the next run"),

@@ -34,11 +34,13 @@ KINDS = (MISSING, STALE, AHEAD, DIFFERENT, NOT_REMOVED)
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the two stores agree on `sampled` keys of a view. `low` and `high` bound the share that agrees over all
-    keys, with 95 % confidence."""
+    """How far the two stores agree on `sampled` keys of a view that has `population` (0: not known). `low` and `high`
+    bound the share that agrees over all keys, with 95 % confidence; they are the share where all keys were looked at.
+    """
 
     view: str
     sampled: int
+    population: int
     agree: int
     low: float
     high: float
@@ -55,6 +57,7 @@ class Agreement:
         return {
             "view": self.view,
             "sampled": self.sampled,
+            "population": self.population,
             "agree": self.agree,
             "share": self.share,
             "interval": [self.low, self.high],
@@ -67,7 +70,7 @@ class Agreement:
 def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927, eq. 5); (0, 1) without trials.
 
-    It takes the keys for endlessly many; of a sample that is much of a small store it is too wide, never too narrow.
+    It takes the keys for endlessly many: of a sample that is much of a small store it is too wide, never too narrow.
     """
     if not trials:
         return 0.0, 1.0
@@ -86,6 +89,7 @@ def compare(
     online: pa.Table,
     offline: pa.Table,
     *,
+    population: int = 0,
     ttl_us: int = 0,
     now_us: int = 0,
 ) -> Agreement:
@@ -126,11 +130,13 @@ def compare(
     found[DIFFERENT][same[differing]] = True
 
     agree = len(keys) - int(sum(mask.sum() for mask in found.values()))
+    everything = 0 < population <= len(keys)
     return Agreement(
         view,
         len(keys),
+        population,
         agree,
-        *wilson(agree, len(keys)),
+        *((agree / len(keys),) * 2 if everything else wilson(agree, len(keys))),
         kinds={kind: int(found[kind].sum()) for kind in KINDS if found[kind].any()},
         features=by_feature,
         examples={

@@ -14,12 +14,13 @@ import yaml
 
 from core.errors import ConfigError, NotFound
 from core.storage import LocalStorage
+from feature_repo.spark import spark_settings
 
 PROJECT = "earmark"
 FOLDER = "feast"
 DEFINITIONS_VERSION = 2  # raised when feature_repo.views or repo_yaml define something else than before
 PLUGINS = "feature_repo.plugins"
-PROFILE_VARIABLE = "EARMARK_FEAST_PROFILE"  # embedded, redis
+PROFILE_VARIABLE = "EARMARK_FEAST_PROFILE"  # embedded, redis, spark
 REDIS_VARIABLE = "EARMARK_REDIS"  # Feast's connection string of the redis profile: host:port,ssl=true,password=…
 REDIS_TYPE_VARIABLE = "EARMARK_REDIS_TYPE"  # redis, redis_cluster or redis_sentinel
 
@@ -31,7 +32,7 @@ from feature_repo.store import read_models
 from feature_repo.views import build_objects
 
 _root = Path(__file__).resolve().parent.parent
-for _object in build_objects(_root, read_models(_root)):
+for _object in build_objects(_root, read_models(_root), spark={spark}):
     globals()[f"{{type(_object).__name__}}_{{_object.name}}"] = _object
 '''
 
@@ -42,20 +43,21 @@ def profile_name() -> str:
 
 
 def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
-    """feature_store.yaml of a profile: `embedded` (SQLite online) or `redis`. Raises `ConfigError`."""
+    """feature_store.yaml of a profile: `embedded` (SQLite online), `redis`, or `spark` (with Redis online where the
+    environment names one, else SQLite). Raises `ConfigError`."""
     home = root / FOLDER
     online: dict[str, Any] = {"type": f"{PLUGINS}.online.sqlite_store.EarmarkSqliteOnlineStore"}
-    if profile == "redis":
+    if profile == "redis" or (profile == "spark" and os.environ.get(REDIS_VARIABLE)):
         online = {
             "type": f"{PLUGINS}.online.redis_store.EarmarkRedisOnlineStore",
             "connection_string": os.environ.get(REDIS_VARIABLE, "localhost:6379"),
             "redis_type": os.environ.get(REDIS_TYPE_VARIABLE, "redis"),
         }
-    elif profile != "embedded":
-        raise ConfigError(f"Feast profile {profile!r} is not known; use embedded or redis")
+    elif profile not in ("embedded", "spark"):
+        raise ConfigError(f"Feast profile {profile!r} is not known; use embedded, redis or spark")
     else:
         online["path"] = str(home / "online.db")
-    return {
+    settings: dict[str, Any] = {
         "project": PROJECT,
         "provider": "local",
         "registry": {"registry_type": "sql", "path": f"sqlite:///{home / 'registry.db'}", "cache_ttl_seconds": 60},
@@ -64,6 +66,7 @@ def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
         "batch_engine": {"type": f"{PLUGINS}.engine.EarmarkEngine"},
         "entity_key_serialization_version": 3,
     }
+    return settings | (spark_settings(root) if profile == "spark" else {})
 
 
 def write_repo(root: Path, profile: str = "embedded") -> Path:
@@ -71,7 +74,7 @@ def write_repo(root: Path, profile: str = "embedded") -> Path:
     storage = LocalStorage(root)
     files = {
         "feature_store.yaml": yaml.safe_dump(repo_yaml(root, profile), sort_keys=False),
-        "definitions.py": DEFINITIONS.format(folder=FOLDER),
+        "definitions.py": DEFINITIONS.format(folder=FOLDER, spark=profile == "spark"),
     }
     for name, text in files.items():
         path = root / FOLDER / name
@@ -119,6 +122,6 @@ def apply(root: Path, release: Mapping[str, Any], extra_models: Mapping[str, Any
         warnings.simplefilter("ignore")
         from feature_repo.views import build_objects
 
-        store.apply(build_objects(root, release["models"], others))
+        store.apply(build_objects(root, release["models"], others, spark=profile == "spark"))
     storage.write(f"{FOLDER}/applied", mark.encode())
     return True

@@ -41,6 +41,7 @@ from core.features import (
     View,
     embedding_view,
 )
+from feature_repo.spark import spark_source
 
 Models = Mapping[str, Mapping[str, Any]]  # modality → model_id, dim, view
 
@@ -92,9 +93,9 @@ def feast_type(kind: pa.DataType) -> Any:
     raise TypeError(f"no Feast type for {kind}")
 
 
-def feature_view(view: View, root: Path) -> FeatureView:
-    """The Feast view over a view's part files. The schema is declared: with a glob, inference fails."""
-    source = FileSource(
+def file_source(view: View, root: Path) -> FileSource:
+    """Feast's `FileSource` over a view's part files."""
+    return FileSource(
         name=f"{view.name}_parts",
         path=str(root / view.folder / "*" / "part-*.parquet"),
         file_format=ParquetFormat(),
@@ -102,6 +103,12 @@ def feature_view(view: View, root: Path) -> FeatureView:
         created_timestamp_column=CREATED,
         description=view.description,
     )
+
+
+def feature_view(view: View, root: Path, spark: bool = False) -> FeatureView:
+    """The Feast view over a view's part files, as `SparkSource` or as `FileSource`. The schema is declared: with a
+    glob, inference fails."""
+    source = spark_source(view, root) if spark else file_source(view, root)
     batch: Any = source
     if view.name == CONTENT.name:
         batch = PushSource(
@@ -174,20 +181,20 @@ def similarity_view(modality: str, embeddings: FeatureView) -> OnDemandFeatureVi
     )
 
 
-def build_objects(root: Path, models: Models, others: Models | None = None) -> list[Any]:
-    """Everything to apply for a store in the folder `root`.
+def build_objects(root: Path, models: Models, others: Models | None = None, spark: bool = False) -> list[Any]:
+    """Everything to apply for a store in the folder `root`, with the sources of the Spark profile or of the others.
 
     `models` are the released ones: the services and the on-demand views read them. `others` are models whose views
     exist beside them, before a switch or after it.
     """
-    families = {view.name: feature_view(view, root) for view in FAMILIES}
+    families = {view.name: feature_view(view, root, spark) for view in FAMILIES}
     vectors = {
-        modality: feature_view(embedding_view(modality, m["model_id"], m["dim"]), root)
+        modality: feature_view(embedding_view(modality, m["model_id"], m["dim"]), root, spark)
         for modality, m in models.items()
     }
     named = {view.name for view in vectors.values()}
     beside = [
-        feature_view(view, root)
+        feature_view(view, root, spark)
         for view in (embedding_view(k, m["model_id"], m["dim"]) for k, m in (others or {}).items())
         if view.name not in named
     ]

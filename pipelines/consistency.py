@@ -75,19 +75,28 @@ def _served(store: Any) -> dict[str, View]:
 
 
 def _agreement(store: Any, tables: Tables, view: View, sample: int, seed: int) -> Agreement:
-    keys = _draw(tables.read(view, [view.entity])[view.entity], sample, seed)
+    every = pc.unique(tables.read(view, [view.entity])[view.entity])
+    keys = _draw(every, sample, seed)
     features = [feature.name for feature in view.features]
     ttl = store.get_feature_view(view.name).ttl
     offline = _latest(tables, view, keys)
     # The offline rows first: what a run publishes in between makes a row ahead, which is harmless, and not stale.
     online = _online(store, view, keys)
     now_us, ttl_us = time.time_ns() // 1000, int(ttl.total_seconds() * 1_000_000) if ttl else 0
-    return compare(view.name, view.entity, features, online, offline, ttl_us=ttl_us, now_us=now_us)
+    return compare(
+        view.name,
+        view.entity,
+        features,
+        online,
+        offline,
+        population=len(every),
+        ttl_us=ttl_us,
+        now_us=now_us,
+    )
 
 
-def _draw(column: pa.ChunkedArray, sample: int, seed: int) -> pa.Array:
-    """Distinct keys, sorted before they are drawn: the same seed gives the same keys whatever the order of files."""
-    keys = pc.unique(column)
+def _draw(keys: pa.Array, sample: int, seed: int) -> pa.Array:
+    """Some of the keys, sorted before they are drawn: the same seed gives the same keys whatever the order of files."""
     keys = keys.take(pc.sort_indices(keys))
     if len(keys) <= sample:
         return keys

@@ -8,7 +8,7 @@ from typing import Any
 
 from core import lease
 from core.errors import ConfigError
-from pipelines import enrich, publish, steps
+from pipelines import compaction, enrich, publish, steps
 from pipelines.context import Progress, Run, local_root, no_progress
 
 
@@ -39,6 +39,7 @@ STEPS = (
     Step("store", publish.store, after=("audio", "text", "shows"), title="apply to Feast and materialise"),
     Step("index", publish.index, after=("audio", "text"), title="build the indexes"),
     Step("release", publish.release, after=("store", "index"), title="switch the release"),
+    Step("compact", compaction.stage, after=("release",), title="compact small parts"),
 )
 BY_NAME = {step.name: step for step in STEPS}
 

@@ -282,6 +282,39 @@ def decode_ints(data, starts, lengths, tag, values, valid):  # type: ignore[no-u
 
 
 @_jit
+def decode_numbers(data, starts, lengths, tags, out):  # type: ignore[no-untyped-def]
+    """Scalar columns into one float32 matrix `out` (rows, columns), NaN where there is none; `tags` are the columns'
+    tag bytes. Returns False at an encoding that we do not write."""
+    word = np.empty(8, np.uint8)
+    single, double = word.view(np.float32), word.view(np.float64)
+    for c in range(starts.shape[0]):
+        for i in range(starts.shape[1]):
+            size, at = lengths[c, i], starts[c, i]
+            if size <= 0:
+                out[i, c] = np.nan
+                continue
+            if data[at] != tags[c]:
+                return False
+            wire = tags[c] & 7
+            if wire == FIXED32:
+                if size != 5:
+                    return False
+                copy(word, 0, data, at + 1, 4)
+                out[i, c] = single[0]
+            elif wire == FIXED64:
+                if size != 9:
+                    return False
+                copy(word, 0, data, at + 1, 8)
+                out[i, c] = double[0]
+            else:
+                value, end = get_varint(data, at + 1, at + size)
+                if end != at + size:
+                    return False
+                out[i, c] = value
+    return True
+
+
+@_jit
 def text_spans(data, starts, lengths, tag, begin, offsets, valid):  # type: ignore[no-untyped-def]
     """Where each string's bytes begin, and the Arrow offsets of all of them; as `decode_floats` otherwise."""
     total = 0

@@ -2,55 +2,119 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from core.errors import ConfigError, StorageError
+from feature_repo.plugins.online import kernels
 from feature_repo.plugins.online.response import PRESENT, FastReads, statuses
 from feature_repo.plugins.online.rows import Found
-from feature_repo.plugins.online.values import Block, decode
+from feature_repo.plugins.online.values import Block, decode, float_lists
 from feature_repo.plugins.online.views import ViewPlan, plan_view
 
 
-@dataclass
 class OnlineFeatures:
-    """The answer to a read. `table` has the join keys and a column a feature, null where there is no value; `status`
-    says of each feature's values whether they are there (uint8, feast.serving.FieldStatus), `event_us` when the rows of
-    each view came into force (int64 microseconds, 0 where there is none)."""
+    """The answer to a read. What is asked of it is decoded then: a model that takes two matrices pays for two."""
 
-    table: pa.Table
-    status: dict[str, np.ndarray]
-    event_us: dict[str, np.ndarray]
+    def __init__(self, given: Mapping[str, pa.Array], request: _Request, found: Sequence[Found]) -> None:
+        self._given, self._request, self._found = given, request, found
+        self._now_us = time.time_ns() // 1000
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The join keys and a column a feature, null where there is no value."""
+        columns: dict[str, Any] = dict(self._given)
+        for number, step in enumerate(self._request.steps):
+            for c, name in enumerate(step.columns):
+                columns[name] = decode(self._values(number, c), step.plan.kinds[c])
+        return pa.table(columns)
+
+    @cached_property
+    def status(self) -> dict[str, np.ndarray]:
+        """Of each feature's values whether they are there: uint8, feast.serving.FieldStatus."""
+        return {name: row for step, states in zip(self._request.steps, self._states, strict=True)
+                for name, row in zip(step.columns, states, strict=True)}  # fmt: skip
+
+    @cached_property
+    def event_us(self) -> dict[str, np.ndarray]:
+        """When the rows of each view came into force: int64 microseconds, 0 where there is none."""
+        steps = self._request.steps
+        return {s.view: np.where(f.found, f.event_us, 0) for s, f in zip(steps, self._found, strict=True)}
 
     def matrix(self, name: str, dim: int | None = None) -> np.ndarray:
-        """A feature that holds lists of one length as a C-contiguous float32 (rows, dim) matrix: a view of the column,
-        where every row has a value; else rows without one are NaN. `dim` is needed where no row has one.
+        """A feature that holds lists of one length as a C-contiguous float32 (rows, dim) matrix; rows without a value
+        are NaN. `dim` is checked, and needed where no row has a value.
 
         Raises `ConfigError` for a feature that is not there or holds something else, `StorageError` where lengths
         differ.
         """
-        if name not in self.status:
-            raise ConfigError(f"there is no feature {name!r} in the answer; there are {', '.join(self.status)}")
-        column = self.table[name].combine_chunks()
-        if not pa.types.is_list(column.type) or not pa.types.is_float32(column.type.value_type):
-            raise ConfigError(f"{name!r} is {column.type}, not lists of float32")
-        sizes = np.diff(np.asarray(column.offsets))
-        valid = np.asarray(column.is_valid())
-        lengths = np.unique(sizes[valid])
-        if lengths.size > 1 or (dim is not None and lengths.size and lengths[0] != dim):
-            raise StorageError(f"{name!r} holds vectors of {', '.join(map(str, lengths))} dimensions")
+        number, c = self._place(name)
+        kind = self._request.steps[number].plan.kinds[c]
+        if kind.way != "fixed_lists" or kind.width != 4:
+            raise ConfigError(f"{name!r} is {kind.arrow}, not lists of float32")
+        column = float_lists(self._values(number, c), kind)
+        if column is None:
+            column = decode(self._values(number, c), kind)
+        rows, values = len(column), np.asarray(column.values)
+        offsets = np.asarray(column.offsets)
+        valid = self._is_valid(column)
+        lengths = np.diff(offsets)[valid]
         width = int(lengths[0]) if lengths.size else dim or 0
-        values = np.asarray(column.values)[int(column.offsets[0].as_py()) :] if len(column) else np.empty(0, np.float32)
-        if valid.all():
-            return values[: len(column) * width].reshape(len(column), width)
-        whole = np.full((len(column), width), np.nan, np.float32)
+        if (lengths != width).any() or dim not in (None, width):
+            told = sorted({int(n) for n in lengths})
+            raise StorageError(f"{name!r} holds vectors of {', '.join(map(str, told))} dimensions")
+        if lengths.size == rows:
+            return values[: rows * width].reshape(rows, width)
+        whole = np.full((rows, width), np.nan, np.float32)
         if width:
-            whole[valid] = values[: int(valid.sum()) * width].reshape(-1, width)
+            whole[valid] = values[: lengths.size * width].reshape(-1, width)
         return whole
+
+    def numbers(self, names: Sequence[str] | None = None) -> np.ndarray:
+        """Numeric scalars (all of the answer's, or the named ones) as a float32 (rows, features) matrix, NaN where
+        there is no value. Booleans are 0 and 1, timestamps seconds. Raises `ConfigError` for one that is no number."""
+        wanted = tuple(self._request.numeric if names is None else names)
+        rows = self._found[0].event_us.size
+        out = np.empty((rows, len(wanted)), np.float32)
+        at = 0
+        for number, columns, tags in self._request.runs(wanted):
+            block = self._values(number, columns)
+            part = out[:, at : at + len(tags)]
+            if not kernels.decode_numbers(block.data, block.starts, block.lengths, tags, part):
+                for c, name in enumerate(wanted[at : at + len(tags)]):
+                    part[:, c] = self.table[name].cast(pa.float32()).to_numpy()
+            at += len(tags)
+        return out
+
+    @staticmethod
+    def _is_valid(column: pa.Array) -> np.ndarray:
+        return np.asarray(column.is_valid()) if column.null_count else np.ones(len(column), bool)
+
+    @cached_property
+    def _states(self) -> list[np.ndarray]:
+        steps = self._request.steps
+        return [statuses(s.plan, f, self._now_us) for s, f in zip(steps, self._found, strict=True)]
+
+    def _place(self, name: str) -> tuple[int, int]:
+        if name not in self._request.places:
+            raise ConfigError(f"there is no feature {name!r} in the answer; it has {', '.join(self._request.places)}")
+        return self._request.places[name]
+
+    def _values(self, number: int, columns: int | slice | np.ndarray) -> Block:
+        """Columns of a view's values; what is older than the view's TTL is not given out."""
+        block = self._found[number].values
+        chosen = slice(columns, columns + 1) if isinstance(columns, int) else columns
+        lengths = block.lengths[chosen]
+        if self._request.steps[number].plan.ttl_us:
+            lengths = np.where(self._states[number][chosen] == PRESENT, lengths, -1).astype(np.int32)
+        return Block(block.data, block.starts[chosen], lengths)
 
 
 @dataclass(frozen=True)
@@ -61,6 +125,33 @@ class _Step:
     asked_keys: tuple[str, ...]
     columns: tuple[str, ...]
     view: str
+
+
+class _Request:
+    """What a set of features means: the views to read, and where each column is found."""
+
+    def __init__(self, steps: list[_Step]) -> None:
+        self.steps, self.plans = steps, [step.plan for step in steps]
+        self.places = {name: (n, c) for n, step in enumerate(steps) for c, name in enumerate(step.columns)}
+        kinds = {name: steps[n].plan.kinds[c] for name, (n, c) in self.places.items()}
+        self.numeric = [name for name, kind in kinds.items() if kind.way in ("floats", "ints")]
+        self._runs: dict[tuple[str, ...], list[tuple[int, slice | np.ndarray, np.ndarray]]] = {}
+
+    def runs(self, names: tuple[str, ...]) -> list[tuple[int, slice | np.ndarray, np.ndarray]]:
+        """(view, its columns, their tag bytes) of stretches of `names` that lie in one view. Raises `ConfigError`."""
+        if names not in self._runs:
+            wrong = [name for name in names if name not in self.numeric]
+            if wrong:
+                raise ConfigError(f"{wrong[0]!r} is no number of this answer; there are {', '.join(self.numeric)}")
+            found: list[tuple[int, slice | np.ndarray, np.ndarray]] = []
+            for number, group in groupby((self.places[name] for name in names), key=lambda place: place[0]):
+                columns = np.array([c for _, c in group])
+                tags = np.array([self.steps[number].plan.kinds[c].tag for c in columns], np.uint8)
+                joined = columns[-1] - columns[0] == len(columns) - 1 and (np.diff(columns) == 1).all()
+                place = slice(int(columns[0]), int(columns[-1]) + 1) if joined else columns
+                found.append((number, place, tags))
+            self._runs[names] = found
+        return self._runs[names]
 
 
 @dataclass
@@ -75,7 +166,7 @@ class OnlineReader:
     store: Any
     features: Any
     full_feature_names: bool = True
-    _known: tuple[Any, list[_Step]] | None = field(default=None, repr=False)
+    _known: tuple[Any, _Request] | None = field(default=None, repr=False)
 
     def read(self, entities: Mapping[str, Sequence[Any] | pa.Array]) -> OnlineFeatures:
         """The features of each row of `entities` (join key → values), in order. Raises `StorageError`, and
@@ -83,12 +174,12 @@ class OnlineReader:
         online = self.store._get_provider().online_store
         if not isinstance(online, FastReads):
             raise ConfigError(f"{type(online).__name__} has no batched reads; use get_online_features")
-        steps, config = self._steps(), self.store.config
+        request, config = self._resolve(), self.store.config
         given = {name: _column(values) for name, values in entities.items()}
         keys: list[Block] = []
         made: dict[tuple[Any, ...], Block] = {}
         suffix = online.key_suffix(config)
-        for step in steps:
+        for step in request.steps:
             missing = [name for name in step.asked_keys if name not in given and name != _DUMMY]
             if missing:
                 raise ConfigError(f"view {step.view!r} needs the join key {missing[0]!r}")
@@ -98,10 +189,9 @@ class OnlineReader:
                 columns = [given[n] if n in given else pa.array([""] * rows) for n in step.asked_keys]
                 made[same] = step.plan.entity_keys(columns, suffix)
             keys.append(made[same])
-        found = online.read_rows(config, [step.plan for step in steps], keys)
-        return _answer(given, steps, found)
+        return OnlineFeatures(given, request, online.read_rows(config, request.plans, keys))
 
-    def _steps(self) -> list[_Step]:
+    def _resolve(self) -> _Request:
         from feast.feature_service import FeatureService
         from feast.utils import _get_cached_request_context
 
@@ -117,9 +207,9 @@ class OnlineReader:
         if on_demand:
             name = features.name if isinstance(features, FeatureService) else ", ".join(features)
             raise ConfigError(f"{name} holds on-demand views; use get_online_features for it")
-        steps = [self._step(table, requested) for table, requested in grouped]
-        self._known = (grouped, steps)
-        return steps
+        request = _Request([self._step(table, requested) for table, requested in grouped])
+        self._known = (grouped, request)
+        return request
 
     def _step(self, table: Any, requested: Sequence[str]) -> _Step:
         plan = plan_view(self.store.config, table).select(requested)
@@ -139,18 +229,3 @@ def _column(values: Sequence[Any] | pa.Array) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         return values.combine_chunks()
     return values if isinstance(values, pa.Array) else pa.array(values)
-
-
-def _answer(given: Mapping[str, pa.Array], steps: Sequence[_Step], found: Sequence[Found]) -> OnlineFeatures:
-    columns: dict[str, Any] = dict(given)
-    status: dict[str, np.ndarray] = {}
-    events: dict[str, np.ndarray] = {}
-    for step, rows in zip(steps, found, strict=True):
-        states = statuses(step.plan, rows)
-        events[step.view] = np.where(rows.found, rows.event_us, 0)
-        for c, (name, kind) in enumerate(zip(step.columns, step.plan.kinds, strict=True)):
-            one = rows.values.column(c)
-            if step.plan.ttl_us:  # what is too old is not given out
-                one = Block(one.data, one.starts, np.where(states[c] == PRESENT, one.lengths, -1).astype(np.int32))
-            columns[name], status[name] = decode(one, kind), states[c]
-    return OnlineFeatures(pa.table(columns), status, events)

@@ -37,8 +37,8 @@ class Rows(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Rows of one view as read: `values` of shape (features asked for, keys), valid until the thread reads again;
-    `event_us` int64; `found` bool, whether the key has a row at all."""
+    """Rows of one view as read: `values` of shape (features asked for, keys), `event_us` int64, `found` bool, whether
+    the key has a row at all."""
 
     values: Block
     event_us: np.ndarray

@@ -54,8 +54,7 @@ def command(*arguments: bytes) -> bytes:
 
 
 class Wire:
-    """A socket, and a buffer of what came in. The buffer is kept for the thread's next conversation: a block that was
-    read is valid until then."""
+    """A socket, and a buffer of what came in, kept for the thread's next conversation."""
 
     def __init__(self, sock: Any, buffer: np.ndarray | None = None) -> None:
         self._socket = sock
@@ -74,7 +73,7 @@ class Wire:
         return self.arrays_of([(columns, rows)])[0]
 
     def arrays_of(self, shapes: Sequence[tuple[int, int]]) -> list[Block]:
-        """Replies to several such groups, (fields, keys) each, in one buffer."""
+        """Replies to several such groups, (fields, keys) each, in one array of bytes that is the caller's."""
         self._rewind()
         found = []
         for columns, rows in shapes:
@@ -88,7 +87,8 @@ class Wire:
                     break
                 self._receive()
             found.append((starts, lengths))
-        return [Block(self.buffer, *places) for places in found]
+        data = self.buffer[: self._at].copy()
+        return [Block(data, *places) for places in found]
 
     def skip(self, replies: int) -> None:
         """Passes over that many replies. Raises `ServerError` for the first that is an error."""
