@@ -81,7 +81,7 @@ def redis_rows(home: Path, data: Path, view: str, rows: int, rounds: int) -> lis
                     before = world.server_cpu(client)
                     cpu, wall = cost(call)
                     spent[name].append((cpu, wall, world.server_cpu(client) - before))
-                    assert client.dbsize() >= rows
+                    assert int(client.dbsize()) >= rows
     return report(label("redis", rows, view), spent, LIMIT_REDIS, ("client CPU s", "wall s", "server CPU s"))
 
 

@@ -119,7 +119,8 @@ def redis_limits(store: Any, port: int, ids: list[str]) -> tuple[Callable[[], An
     def raw() -> Any:
         sock = connection._get_socket()
         sock.sendall(request)
-        parser, replies = hiredis.Reader(), []
+        parser = hiredis.Reader()
+        replies: list[Any] = []
         while len(replies) < 2 * len(keys):
             parser.feed(sock.recv(1 << 20))
             while (reply := parser.gets()) is not False:

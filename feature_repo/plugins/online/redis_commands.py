@@ -27,7 +27,9 @@ def counter_key(plan: ViewPlan) -> bytes:
 
 
 def field_names(plan: ViewPlan) -> list[bytes]:
-    return [_mmh3(f"{plan.name}:{feature}") for feature in plan.features]
+    if "redis fields" not in plan.prepared:
+        plan.prepared["redis fields"] = [_mmh3(f"{plan.name}:{feature}") for feature in plan.features]
+    return list(plan.prepared["redis fields"])
 
 
 def version_field(plan: ViewPlan) -> bytes:
@@ -38,13 +40,14 @@ def time_fields(plan: ViewPlan) -> list[bytes]:
     return [f"_ts:{plan.name}".encode(), version_field(plan)]
 
 
-def hmget(
-    plan: ViewPlan, keys: Block, fields: Sequence[bytes] | None = None, chosen: np.ndarray | None = None
-) -> np.ndarray:
-    """HMGET of the plan's features and event time, or of other fields, for every key or the chosen ones; uint8."""
-    wanted = fields if fields is not None else [*field_names(plan), b"_ts:" + plan.name.encode()]
-    tail = b"".join(map(bulk, wanted))
-    head = b"*%d\r\n" % (2 + len(wanted)) + bulk(b"HMGET")
+def hmget(plan: ViewPlan, keys: Block, *, times: bool = False, chosen: np.ndarray | None = None) -> np.ndarray:
+    """HMGET of the plan's features and event time, or of both its times, for every key or the chosen ones; uint8."""
+    named = "redis times" if times else "redis values"
+    if named not in plan.prepared:
+        wanted = time_fields(plan) if times else [*field_names(plan), b"_ts:" + plan.name.encode()]
+        head = b"*%d\r\n" % (2 + len(wanted)) + bulk(b"HMGET")
+        plan.prepared[named] = head, b"".join(map(bulk, wanted))
+    head, tail = plan.prepared[named]
     return keyed(head, keys, tail, np.arange(keys.rows) if chosen is None else chosen)
 
 
@@ -71,8 +74,8 @@ def rowwise(
     room = chosen.size * (len(head) + len(tail) + 24 + 24 * len(named))
     room += sum(int(block.lengths[:, chosen].clip(0).sum()) for block in (keys, values, times) if block.starts.size)
     out = np.empty(room, np.uint8)
-    named = (_bytes(head), keys.data, keys.starts[0], keys.lengths[0], _bytes(tail), tails)
-    return out[: kernels.commands(out, 0, chosen, *named, *values, *times)]
+    fixed = (_bytes(head), keys.data, keys.starts[0], keys.lengths[0], _bytes(tail), tails)
+    return out[: kernels.commands(out, 0, chosen, *fixed, *values, *times)]
 
 
 def stamped(rows: Rows, first: int, last: int) -> Block:

@@ -27,7 +27,6 @@ from feature_repo.plugins.online.redis_commands import (
     hmget,
     ledger_key,
     online_versions,
-    time_fields,
     version_field,
     write_commands,
 )
@@ -185,7 +184,7 @@ class _Batch:
         first, last = int(self._batch[0]), int(self._batch[-1]) + 1
         keys = cut(self._rows.keys, first, last)
         watched = [k or b"" for k in keys.values(0)] if watch_rows else [counter_key(self._plan)]
-        asked = hmget(self._plan, keys, time_fields(self._plan))
+        asked = hmget(self._plan, keys, times=True)
         wire.send(command(b"WATCH", *watched))
         wire.send(asked)
         wire.skip(1)

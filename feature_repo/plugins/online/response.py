@@ -36,6 +36,9 @@ class FastReads:
     def read_rows(self, config: Any, plans: Sequence[ViewPlan], keys: Sequence[Block]) -> list[Found]:
         raise NotImplementedError  # pragma: no cover (each store has its own)
 
+    def forget(self, config: Any, plan: ViewPlan, keys: Block) -> None:
+        raise NotImplementedError  # pragma: no cover (each store has its own)
+
     def key_suffix(self, config: Any) -> bytes:
         """What follows the serialized entity key."""
         return b""

@@ -316,11 +316,7 @@ class _Reading:
         return f"{where} AND feature_name IN ({','.join('?' * len(names))})", [*keys, *names]
 
     def _numbers(self, connection: sqlite3.Connection, keys: Sequence[Any], columns: Sequence[int]) -> None:
-        names = [self._plan.features[c] for c in columns]
-        listed = "/" + "/".join(names) + "/"  # a slash stands in no feature's name
-        column_at = np.full(len(listed) + 2, -1, np.int64)
-        for c, name in zip(columns, names, strict=True):
-            column_at[listed.index(f"/{name}/") + 1] = c
+        listed, column_at = self._listed(columns)
         where, parameters = self._filter(keys, columns)
         answer = connection.execute(
             "SELECT entity_key, max(event_ts), CAST(group_concat(instr(?, '/' || feature_name || '/') || ':' || "
@@ -335,11 +331,24 @@ class _Reading:
         joined = np.frombuffer(b"".join(texts), np.uint8)
         out = np.empty(joined.size // 2 + 1, np.uint8)
         end = kernels.parse_hex(joined, bounds, rows, column_at, out, 0, self._starts, self._lengths)
-        held = self._lengths[np.ix_(columns, rows)] >= 0
-        self._starts[np.ix_(columns, rows)] += np.where(held, self._size, 0)
+        place: Any = np.ix_(np.array(columns), rows)
+        held = self._lengths[place] >= 0
+        self._starts[place] += np.where(held, self._size, 0)
         self._event[rows] = [_unstamp(stamp) * 1_000_000 for _, stamp, _ in answer]
         self._found[rows] |= held.any(axis=0)
         self._add(out[:end])
+
+    def _listed(self, columns: Sequence[int]) -> tuple[str, np.ndarray]:
+        """The features' names in one text, by their place in which SQLite tells them, and the columns by place."""
+        if "sqlite names" not in self._plan.prepared:
+            names = [self._plan.features[c] for c in columns]
+            listed = "/" + "/".join(names) + "/"  # a slash stands in no feature's name
+            column_at = np.full(len(listed) + 2, -1, np.int64)
+            for c, name in zip(columns, names, strict=True):
+                column_at[listed.index(f"/{name}/") + 1] = c
+            self._plan.prepared["sqlite names"] = listed, column_at
+        found: tuple[str, np.ndarray] = self._plan.prepared["sqlite names"]
+        return found
 
     def _bytes(self, connection: sqlite3.Connection, keys: Sequence[Any], columns: Sequence[int]) -> None:
         column_of = {self._plan.features[c]: c for c in columns}

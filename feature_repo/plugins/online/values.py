@@ -91,7 +91,7 @@ class Block(NamedTuple):
 
     def values(self, number: int) -> list[bytes | None]:
         """One column as Python bytes, None where there is nothing."""
-        whole = memoryview(np.ascontiguousarray(self.data))
+        whole = np.ascontiguousarray(self.data).data
         return [
             None if n < 0 else bytes(whole[s : s + n])
             for s, n in zip(self.starts[number].tolist(), self.lengths[number].tolist(), strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,7 @@ class ViewPlan:
     kinds: tuple[Kind, ...]
     ttl_us: int
     stored: int  # features that a stored row has, where `features` are some of them
+    prepared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what a store works out once
 
     @cached_property
     def key_prefix(self) -> bytes:
