@@ -475,16 +475,17 @@ def parse_arrays(data, at, end, row, starts, lengths):  # type: ignore[no-untype
 @_jit
 def skip_replies(data, at, end, wanted):  # type: ignore[no-untyped-def]
     """Passes over up to `wanted` replies, nested ones counted within theirs. Returns how many are still wanted, where
-    the last complete one ends, and where an error stands (-1: nowhere)."""
+    the last complete one ends, where an error stands (-1: nowhere), and the sum of the integers among them."""
+    total = 0
     while wanted > 0 and at < end:
         place, open_, error = at, 1, -1
         while open_ > 0:
             if place >= end:
-                return wanted, at, -1
+                return wanted, at, -1, total
             kind = data[place]
             number, after = get_line(data, place + 1, end)
             if after == MORE:
-                return wanted, at, -1
+                return wanted, at, -1, total
             if kind == 45 and error < 0:
                 error = place
             open_ -= 1
@@ -493,13 +494,16 @@ def skip_replies(data, at, end, wanted):  # type: ignore[no-untyped-def]
             elif kind == 36 and number >= 0:
                 after += number + 2
                 if after > end:
-                    return wanted, at, -1
+                    return wanted, at, -1, total
             place = after
+        if data[at] == 58:  # :
+            number, _ = get_line(data, at + 1, end)
+            total += number
         at = place
         wanted -= 1
         if error >= 0:
-            return wanted, at, error
-    return wanted, at, -1
+            return wanted, at, error, total
+    return wanted, at, -1, total
 
 
 @_jit

@@ -92,7 +92,7 @@ class ClusterBatch:
         self._plan, self._rows, self._batch, self._again, self._ttl_s = plan, rows, batch, again, ttl_s
 
     def run(self, client: Any) -> int:
-        """Writes; returns how many rows were sent."""
+        """Writes; returns how many rows were newer than what is online."""
         first, last = int(self._batch[0]), int(self._batch[-1]) + 1
         keys = cut(self._rows.keys, first, last)
         dead = self._rows.removed[first:last]
@@ -106,9 +106,7 @@ class ClusterBatch:
                     if chosen.size:
                         wire.send(self._commands(keys, chosen, first, last, removed))
                 talks.append((wire, own.size))
-            for wire, count in talks:
-                wire.skip(1 + count)
-        return int(self._batch.size)
+            return sum(wire.skip(1 + count) for wire, count in talks)
 
     def _commands(self, keys: Block, chosen: np.ndarray, first: int, last: int, removed: bool) -> np.ndarray:
         rows, plan = self._rows, self._plan

@@ -92,14 +92,17 @@ class Wire:
         data = self.buffer[: self._at].copy()
         return [Block(data, *places) for places in found]
 
-    def skip(self, replies: int) -> None:
-        """Passes over that many replies. Raises `ServerError` for the first that is an error."""
+    def skip(self, replies: int) -> int:
+        """Passes over that many replies; returns the sum of the integers among them. Raises `ServerError` for the first
+        that is an error."""
+        total = 0
         while True:
-            replies, self._at, error = kernels.skip_replies(self.buffer, self._at, self._end, replies)
+            replies, self._at, error, more = kernels.skip_replies(self.buffer, self._at, self._end, replies)
+            total += more
             if error >= 0:
                 self._raise(error)
             if not replies:
-                return
+                return total
             if self._at == self._end:
                 self._at = self._end = 0
             self._receive()
