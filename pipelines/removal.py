@@ -6,6 +6,7 @@ it still answer, reads after it answer nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
-from core.errors import NotFound
+from core.errors import NotFound, StorageError
 from core.features import CONTENT, FAMILIES, SIDE_TABLES, View
 from core.keys import REMOVED
 from core.storage import Storage
@@ -23,6 +24,7 @@ from pipelines import quarantine
 from pipelines.context import Run, local_root
 
 FOLDER = "removed"
+VACUUM_TIMEOUT_S = 30.0  # how long readers of the online store are waited for
 SCHEMA = pa.schema(
     [
         pa.field("content_id", pa.string()),
@@ -202,8 +204,14 @@ def _erase(run: Run, content_ids: set[str]) -> None:
         if path.is_file():
             import sqlite3
 
-            with sqlite3.connect(path) as connection:
-                connection.execute("VACUUM")  # SQLite keeps deleted bytes in free pages otherwise
+            # SQLite keeps deleted bytes in free pages, and in its log beside the file, otherwise.
+            with contextlib.closing(sqlite3.connect(path, timeout=VACUUM_TIMEOUT_S)) as connection:
+                connection.execute("VACUUM")
+                busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise StorageError(
+                    f"{path} is being read by somebody; erase again when they are done, so that no byte stays"
+                )
 
 
 def _quarantined(storage: Storage) -> set[str]:

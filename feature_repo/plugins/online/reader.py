@@ -31,9 +31,8 @@ class OnlineFeatures:
     def table(self) -> pa.Table:
         """The join keys and a column a feature, null where there is no value."""
         columns: dict[str, Any] = dict(self._given)
-        for number, step in enumerate(self._request.steps):
-            for c, name in enumerate(step.columns):
-                columns[name] = decode(self._values(number, c), step.plan.kinds[c])
+        for name, (number, c) in self._request.places.items():
+            columns[name] = decode(self._values(number, c), self._request.steps[number].plan.kinds[c])
         return pa.table(columns)
 
     @cached_property
@@ -130,9 +129,10 @@ class _Step:
 class _Request:
     """What a set of features means: the views to read, and where each column is found."""
 
-    def __init__(self, steps: list[_Step]) -> None:
+    def __init__(self, steps: list[_Step], order: Sequence[str]) -> None:
         self.steps, self.plans = steps, [step.plan for step in steps]
-        self.places = {name: (n, c) for n, step in enumerate(steps) for c, name in enumerate(step.columns)}
+        places = {name: (n, c) for n, step in enumerate(steps) for c, name in enumerate(step.columns)}
+        self.places = {name: places[name] for name in order}
         kinds = {name: steps[n].plan.kinds[c] for name, (n, c) in self.places.items()}
         self.numeric = [name for name, kind in kinds.items() if kind.way in ("floats", "ints")]
         self._runs: dict[tuple[str, ...], list[tuple[int, slice | np.ndarray, np.ndarray]]] = {}
@@ -207,9 +207,14 @@ class OnlineReader:
         if on_demand:
             name = features.name if isinstance(features, FeatureService) else ", ".join(features)
             raise ConfigError(f"{name} holds on-demand views; use get_online_features for it")
-        request = _Request([self._step(table, requested) for table, requested in grouped])
+        # Feast groups the features by sets, which have no order of their own: the request's is kept here.
+        order = [self._column(*ref.rsplit(":", 1)) for ref in context[0]]
+        request = _Request([self._step(table, sorted(requested)) for table, requested in grouped], order)
         self._known = (grouped, request)
         return request
+
+    def _column(self, view: str, feature: str) -> str:
+        return f"{view}__{feature}" if self.full_feature_names else feature
 
     def _step(self, table: Any, requested: Sequence[str]) -> _Step:
         plan = plan_view(self.store.config, table).select(requested)
@@ -217,7 +222,7 @@ class OnlineReader:
         return _Step(
             plan=plan,
             asked_keys=tuple(table.projection.join_key_map.get(key, key) for key in plan.join_keys),
-            columns=tuple(f"{name}__{feature}" if self.full_feature_names else feature for feature in requested),
+            columns=tuple(self._column(name, feature) for feature in requested),
             view=name,
         )
 

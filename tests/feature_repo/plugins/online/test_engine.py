@@ -30,6 +30,7 @@ def test_old_late_and_recomputed_rows_arrive(world: World) -> None:
     assert world.titles("a", "b") == ["recomputed", "again"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [1, 7, 1000])
 @pytest.mark.parametrize("name", STORES)
 def test_the_same_rows_as_the_slow_reduction(
@@ -102,6 +103,7 @@ def test_everything_anew_after_the_online_store_was_lost(sqlite_world: World) ->
     assert world.materialise() == 1, "the ledger went with the rows"
 
 
+@pytest.mark.slow
 def test_feast_s_own_commands(sqlite_world: World) -> None:
     world = sqlite_world
     world.add([row("a", -(10**8), 0, title="three years ago")])

@@ -19,6 +19,7 @@ from core.errors import StorageError
 from tests.feature_repo.plugins.online.conftest import REDIS, SQLITE, needs_redis
 from tests.feature_repo.plugins.online.world import Redis, World, row
 
+pytestmark = pytest.mark.slow
 COUNT = 3000
 
 
@@ -188,7 +189,7 @@ def test_sqlite_locked_by_another_process(sqlite_world: World) -> None:
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs root to mount a small disk")
     yield folder
