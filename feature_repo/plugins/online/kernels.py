@@ -63,8 +63,7 @@ def get_varint(data, at, end):  # type: ignore[no-untyped-def]
 
 @_jit
 def copy(out, at, data, start, length):  # type: ignore[no-untyped-def]
-    # Unsigned indices: a signed one is checked for counting from the end, which keeps the loop from being vectorised
-    # (ten times slower).
+    # Unsigned indices: a signed one is checked for counting from the end, which keeps the loop from being vectorised.
     to, of = np.uintp(at), np.uintp(start)
     for i in range(np.uintp(length)):
         out[to + i] = data[of + i]

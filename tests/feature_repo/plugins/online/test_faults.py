@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import threading
@@ -141,6 +142,7 @@ def test_redis_that_wants_a_password(tmp_path: Path) -> None:
 
 
 @needs_redis
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
 def test_redis_over_tls(tmp_path: Path) -> None:
     folder = tmp_path / "redis"
     folder.mkdir()
