@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 from feature_repo.store import FOLDER, PROJECT, profile_name
@@ -25,13 +26,16 @@ def up_to_date(root: Path, parts: Iterable[str]) -> bool:
     if profile_name() != "embedded" or not database.is_file():
         return False
     try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             seen = set(connection.execute(f"SELECT view, part FROM {PARTS}"))
     except sqlite3.Error:
         return False
     for path in parts:
         full = os.path.abspath(root / path)
-        found = os.stat(full)
+        try:
+            found = os.stat(full)
+        except FileNotFoundError:  # a compaction retires parts
+            return False
         if (f"{PROJECT}_{path.split('/')[1]}", identity(full, found.st_size, found.st_mtime_ns)) not in seen:
             return False
     return True

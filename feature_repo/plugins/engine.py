@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureView
+from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.infra.common.materialization_job import MaterializationJobStatus
 from feast.infra.compute_engines.local.compute import LocalComputeEngine, LocalComputeEngineConfig
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
@@ -70,6 +71,7 @@ class EarmarkEngine(LocalComputeEngine):
     def takes(self, view: Any) -> bool:
         """Whether this engine materialises the view itself: rows of Parquet files, as they are."""
         plain = type(view) is FeatureView and not getattr(view, "feature_transformation", None)
+        plain = plain and DUMMY_ENTITY_NAME not in view.entities  # a view without entities goes Feast's own way
         return plain and isinstance(view.batch_source, FileSource) and isinstance(self.online_store, FastReads)
 
     def materialise(
@@ -121,7 +123,7 @@ class EarmarkEngine(LocalComputeEngine):
     def note_compaction(self, view: Any, before: Sequence[str], after: str) -> None:
         """Takes the part `after` for seen where all the parts `before` that it replaces were."""
         config, plan = self.repo_config, plan_view(self.repo_config, view)
-        names = {name.split("|")[0]: name for name in _identities(resolve(view.batch_source, config.repo_path))}
+        names = {name.rsplit("|", 2)[0]: name for name in _identities(resolve(view.batch_source, config.repo_path))}
         seen = self.online_store.ledger(config, plan)
         if after in names and all(path in names and names[path] in seen for path in before):
             self.online_store.note(config, plan, [names[after]])

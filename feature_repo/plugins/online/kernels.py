@@ -309,7 +309,8 @@ def decode_numbers(data, starts, lengths, tags, out):  # type: ignore[no-untyped
                 value, end = get_varint(data, at + 1, at + size)
                 if end != at + size:
                     return False
-                out[i, c] = value
+                # What Feast writes for a timestamp that is null.
+                out[i, c] = np.nan if tags[c] == 64 and value == np.iinfo(np.int64).min else value
     return True
 
 

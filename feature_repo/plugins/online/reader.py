@@ -88,7 +88,10 @@ class OnlineFeatures:
             part = out[:, at : at + len(tags)]
             if not kernels.decode_numbers(block.data, block.starts, block.lengths, tags, part):
                 for c, name in enumerate(wanted[at : at + len(tags)]):
-                    part[:, c] = self.table[name].cast(pa.float32()).to_numpy()
+                    column = self.table[name]
+                    if pa.types.is_timestamp(column.type) or pa.types.is_boolean(column.type):
+                        column = column.cast(pa.int64())
+                    part[:, c] = column.cast(pa.float32(), safe=False).to_numpy()
             at += len(tags)
         return out
 
@@ -176,6 +179,10 @@ class OnlineReader:
             raise ConfigError(f"{type(online).__name__} has no batched reads; use get_online_features")
         request, config = self._resolve(), self.store.config
         given = {name: _column(values) for name, values in entities.items()}
+        if len({len(values) for values in given.values()}) > 1:
+            told = ", ".join(f"{name}: {len(values)}" for name, values in given.items())
+            raise ConfigError(f"the join keys are of different lengths ({told})")
+        rows = len(next(iter(given.values()))) if given else 1
         keys: list[Block] = []
         made: dict[tuple[Any, ...], Block] = {}
         suffix = online.key_suffix(config)
@@ -185,7 +192,6 @@ class OnlineReader:
                 raise ConfigError(f"view {step.view!r} needs the join key {missing[0]!r}")
             same = (step.asked_keys, step.plan.join_keys, step.plan.key_types)
             if same not in made:
-                rows = len(next(iter(given.values())))
                 columns = [given[n] if n in given else pa.array([""] * rows) for n in step.asked_keys]
                 made[same] = step.plan.entity_keys(columns, suffix)
             keys.append(made[same])

@@ -6,13 +6,14 @@ A transaction cannot span slots, so a row is compared and written by a script, w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from feature_repo.plugins.online.redis_commands import (
+    by_presence,
     cut,
     field_names,
     found_rows,
@@ -31,16 +32,17 @@ from feature_repo.plugins.online.wire import Moved, borrow, bulk
 # Lua's numbers are exact to 2^53 microseconds, which is the year 2255.
 SCRIPT = b"""
 local function varint(s, i)
-  local value, scale = 0, 1
+  local first, value, rest, scale = i, 0, 0, 1
   while true do
     local b = string.byte(s, i)
     i = i + 1
+    -- Ten bytes are a negative number; the complement of the first nine is small, and so exact.
+    if i - first == 10 then return -rest - 1, i end
     value = value + (b % 128) * scale
+    rest = rest + (127 - b % 128) * scale
     scale = scale * 128
-    if b < 128 then break end
+    if b < 128 then return value, i end
   end
-  if value >= 9223372036854775808 then value = value - 18446744073709551616 end
-  return value, i
 end
 local function event_of(s)
   local us, i = 0, 1
@@ -54,12 +56,13 @@ local function event_of(s)
 end
 local function little(s, from)
   local value, scale = 0, 1
+  local negative = string.byte(s, from + 7) >= 128
   for i = from, from + 7 do
-    value = value + string.byte(s, i) * scale
+    local b = string.byte(s, i)
+    value = value + (negative and 255 - b or b) * scale
     scale = scale * 256
   end
-  if value >= 9223372036854775808 then value = value - 18446744073709551616 end
-  return value
+  return negative and -value - 1 or value
 end
 local held = redis.call('HMGET', KEYS[1], ARGV[6], ARGV[8])
 if held[1] then
@@ -93,27 +96,35 @@ class ClusterBatch:
 
     def run(self, client: Any) -> int:
         """Writes; returns how many rows were newer than what is online."""
+        with renewing(client):
+            return self._run(client)
+
+    def _run(self, client: Any) -> int:
         first, last = int(self._batch[0]), int(self._batch[-1]) + 1
         keys = cut(self._rows.keys, first, last)
-        dead = self._rows.removed[first:last]
+        dead, values = self._rows.removed[first:last], cut(self._rows.values, first, last)
         with ExitStack() as stack:
             talks = []
             for node, own in by_node(client, keys):
                 wire = stack.enter_context(borrow(client.get_redis_connection(node)))
                 wire.send(b"*3\r\n" + bulk(b"SCRIPT") + bulk(b"LOAD") + bulk(SCRIPT))
-                for removed in (False, True):
-                    chosen = own[dead[own] == removed]
-                    if chosen.size:
-                        wire.send(self._commands(keys, chosen, first, last, removed))
+                every = list(range(len(self._plan.features)))
+                for columns, chosen in by_presence(values, own[~dead[own]]):
+                    wire.send(self._commands(keys, chosen, first, last, columns, False))
+                if dead[own].any():
+                    wire.send(self._commands(keys, own[dead[own]], first, last, every, True))
                 talks.append((wire, own.size))
             return sum(wire.skip(1 + count) for wire, count in talks)
 
-    def _commands(self, keys: Block, chosen: np.ndarray, first: int, last: int, removed: bool) -> np.ndarray:
+    def _commands(
+        self, keys: Block, chosen: np.ndarray, first: int, last: int, columns: list[int], removed: bool
+    ) -> np.ndarray:
         rows, plan = self._rows, self._plan
-        fields = [*time_fields(plan), *field_names(plan)]
+        names = field_names(plan)
+        fields = [*time_fields(plan), *(names[c] for c in columns)]
         leading = self._leading(first, last, removed)
         times = stamped(rows, first, last)
-        values = cut(rows.values, first, last)
+        values = cut(rows.values, first, last).columns(columns)
         if removed:
             values = Block(values.data, values.starts, np.zeros_like(values.lengths))
         # The five leading arguments stand behind the key without a name of their own.
@@ -124,8 +135,8 @@ class ClusterBatch:
             np.concatenate([leading.lengths, times.lengths]),
         )
         head = b"*%d\r\n" % (3 + 1 + 5 + 2 * len(fields)) + bulk(b"EVALSHA") + bulk(SCRIPT_SHA) + bulk(b"1")
-        names = [b""] * 5 + [bulk(field) for field in fields]
-        return rowwise(head, keys, names, block, values, chosen)
+        named = [b""] * 5 + [bulk(field) for field in fields]
+        return rowwise(head, keys, named, block, values, chosen)
 
     def _leading(self, first: int, last: int, removed: bool) -> Block:
         rows, count = self._rows, last - first
@@ -143,6 +154,11 @@ class ClusterBatch:
 
 def read_cluster(client: Any, plans: Sequence[ViewPlan], keys: Sequence[Block]) -> list[Found]:
     """The rows of each view's keys, one round trip a node."""
+    with renewing(client):
+        return _read(client, plans, keys)
+
+
+def _read(client: Any, plans: Sequence[ViewPlan], keys: Sequence[Block]) -> list[Found]:
     asked: dict[Any, list[tuple[int, np.ndarray]]] = {}
     for number, block in enumerate(keys):
         for node, own in by_node(client, block):
@@ -162,6 +178,19 @@ def read_cluster(client: Any, plans: Sequence[ViewPlan], keys: Sequence[Block]) 
     return [found_rows(result.block()) for result in results]
 
 
+@contextmanager
+def renewing(client: Any) -> Iterator[None]:
+    """Asks the cluster anew who holds which slots, after an answer that somebody else does or none at all."""
+    from redis import exceptions
+
+    try:
+        yield
+    except (Moved, OSError, exceptions.ConnectionError, exceptions.TimeoutError):
+        with suppress(exceptions.RedisError, OSError):
+            client.nodes_manager.initialize()
+        raise
+
+
 def by_node(client: Any, keys: Block) -> list[tuple[Any, np.ndarray]]:
     """The cluster's nodes and the rows (ascending numbers) whose keys they hold. Raises `Moved`."""
     from redis.exceptions import SlotNotCoveredError
@@ -169,7 +198,6 @@ def by_node(client: Any, keys: Block) -> list[tuple[Any, np.ndarray]]:
     try:
         nodes = [client.get_node_from_key(key) for key in keys.values(0)]
     except SlotNotCoveredError as error:
-        client.nodes_manager.initialize()
         raise Moved(str(error)) from error
     found: dict[Any, list[int]] = {}
     for row, node in enumerate(nodes):

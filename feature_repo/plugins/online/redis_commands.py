@@ -26,6 +26,12 @@ def counter_key(plan: ViewPlan) -> bytes:
     return f"earmark:pushes:{plan.project}:{plan.name}".encode()
 
 
+def writer_key(plan: ViewPlan) -> bytes:
+    """A hash whose field `t` names the materialisation that began last: it alone may watch the counter of pushes and
+    not the rows. Everybody else watches the rows, and raises the counter."""
+    return f"earmark:writer:{plan.project}:{plan.name}".encode()
+
+
 def field_names(plan: ViewPlan) -> list[bytes]:
     if "redis fields" not in plan.prepared:
         plan.prepared["redis fields"] = [_mmh3(f"{plan.name}:{feature}") for feature in plan.features]
@@ -113,9 +119,12 @@ def write_commands(plan: ViewPlan, rows: Rows, live: np.ndarray, ttl_s: int | No
     dead = rows.removed[live]
     alive, gone = here[~dead], here[dead]
     parts, count = [], 0
-    if alive.size:
-        parts.append(hset(keys, [*field_names(plan), *time_fields(plan)], values, times, alive))
-        count += alive.size
+    for columns, some in by_presence(values, alive):
+        names = field_names(plan)
+        fields = [*(names[c] for c in columns), *time_fields(plan)]
+        chosen = values if len(columns) == len(names) else values.columns(columns)
+        parts.append(hset(keys, fields, chosen, times, some))
+        count += some.size
     if gone.size:
         names = field_names(plan)
         parts.append(keyed(b"*%d\r\n" % (2 + len(names)) + bulk(b"HDEL"), keys, b"".join(map(bulk, names)), gone))
@@ -125,6 +134,19 @@ def write_commands(plan: ViewPlan, rows: Rows, live: np.ndarray, ttl_s: int | No
         parts.append(keyed(b"*3\r\n" + bulk(b"EXPIRE"), keys, bulk(b"%d" % ttl_s), here))
         count += here.size
     return parts, count
+
+
+def by_presence(values: Block, rows: np.ndarray) -> list[tuple[list[int], np.ndarray]]:
+    """The rows by which of their features are there, as (columns, rows): a pushed row may lack some, which then stay as
+    they are online."""
+    if not rows.size:
+        return []
+    there = values.lengths[:, rows] >= 0
+    if there.all():
+        return [(list(range(there.shape[0])), rows)]
+    patterns, which = np.unique(there, axis=1, return_inverse=True)
+    groups = [(np.flatnonzero(patterns[:, n]).tolist(), rows[which.ravel() == n]) for n in range(patterns.shape[1])]
+    return groups
 
 
 def cut(block: Block, first: int, last: int) -> Block:

@@ -7,6 +7,7 @@ again replaces the one of an equal event. A row is one HSET: it is never seen ha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,6 +30,7 @@ from feature_repo.plugins.online.redis_commands import (
     online_versions,
     version_field,
     write_commands,
+    writer_key,
 )
 from feature_repo.plugins.online.response import FastReads
 from feature_repo.plugins.online.rows import Found, Rows, rows_of_protos
@@ -78,20 +80,24 @@ class EarmarkRedisOnlineStore(FastReads, RedisOnlineStore):
     ) -> int:
         """Writes the rows that are newer than what is online, or equal to it `again`; returns how many.
 
-        Nothing older ever replaces something newer: a batch looks, then writes in a transaction that fails if somebody
-        pushed to the view in between (a counter is watched; on a second try the rows themselves). Raises
-        `StorageError`; what was written before stays.
+        Nothing older replaces something newer: a batch looks, then writes in a transaction that fails if anybody else
+        of ours wrote to the view in between (a counter is watched; on a second try, or beside another materialisation,
+        the rows themselves). Raises `StorageError`; what was written before stays.
         """
         client, options = self._get_client(config.online_store), config.online_store
         each = max(1, int(rows.values.lengths.clip(0).sum()) // max(1, len(rows)) + 40 * len(plan.features))
         size = max(16, BATCH_BYTES // each)
         batches = [np.arange(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
 
+        token = b"" if pushed else os.urandom(8).hex().encode()
+        if token and options.redis_type != RedisType.redis_cluster:
+            patiently(options, client.hset, writer_key(plan), "t", token)
+
         def write(batch: np.ndarray) -> int:
             if options.redis_type == RedisType.redis_cluster:
                 job: Any = ClusterBatch(plan, rows, batch, again, options.key_ttl_seconds)
             else:
-                job = _Batch(plan, rows, batch, pushed, again, options.key_ttl_seconds)
+                job = _Batch(plan, rows, batch, token, again, options.key_ttl_seconds)
             return patiently(options, job.run, client)
 
         if len(batches) < 2:
@@ -149,7 +155,8 @@ class EarmarkRedisOnlineStore(FastReads, RedisOnlineStore):
         super().delete_table(config, table)
         plan = plan_view(config, table)
         client = self._get_client(config.online_store)
-        client.delete(ledger_key(plan), counter_key(plan))
+        for own in (ledger_key(plan), counter_key(plan), writer_key(plan)):
+            client.delete(own)
         pattern = _redis_key_prefix(list(plan.join_keys)) + b"*" + config.project.encode()
         with client.pipeline(transaction=False) as pipeline:
             for key in client.scan_iter(pattern):
@@ -158,45 +165,52 @@ class EarmarkRedisOnlineStore(FastReads, RedisOnlineStore):
 
 
 class _Batch:
-    """One look-then-write of some rows."""
+    """One look-then-write of some rows. `token` names the materialisation; a push has none."""
 
     def __init__(
-        self, plan: ViewPlan, rows: Rows, batch: np.ndarray, pushed: bool, again: bool, ttl_s: int | None
+        self, plan: ViewPlan, rows: Rows, batch: np.ndarray, token: bytes, again: bool, ttl_s: int | None
     ) -> None:
-        self._plan, self._rows, self._batch, self._pushed = plan, rows, batch, pushed
+        self._plan, self._rows, self._batch, self._token = plan, rows, batch, token
         self._again, self._ttl_s = again, ttl_s
 
     def run(self, client: Any) -> int:
-        """Writes until no push came between; returns how many rows were written."""
-        watch_rows = self._pushed
+        """Writes until nobody came between; returns how many rows were written."""
+        watch_rows = not self._token
         with borrow(client) as wire:
             while True:
                 live = self._look(wire, watch_rows)
-                if not live.size:
+                if live is not None and live.size and self._write(wire, live, watch_rows):
+                    return int(live.size)
+                if live is None or not live.size:
                     wire.send(command(b"UNWATCH"))
                     wire.skip(1)
+                if live is not None and not live.size:
                     return 0
-                if self._write(wire, live):
-                    return int(live.size)
                 watch_rows = True
 
-    def _look(self, wire: Wire, watch_rows: bool) -> np.ndarray:
+    def _look(self, wire: Wire, watch_rows: bool) -> np.ndarray | None:
+        """The rows that are newer than what is online; None where another materialisation has begun."""
         first, last = int(self._batch[0]), int(self._batch[-1]) + 1
         keys = cut(self._rows.keys, first, last)
-        watched = [k or b"" for k in keys.values(0)] if watch_rows else [counter_key(self._plan)]
-        asked = hmget(self._plan, keys, times=True)
-        wire.send(command(b"WATCH", *watched))
-        wire.send(asked)
+        if watch_rows:
+            wire.send(command(b"WATCH", *(k or b"" for k in keys.values(0))))
+        else:
+            own = writer_key(self._plan)
+            wire.send(command(b"WATCH", counter_key(self._plan), own), command(b"HMGET", own, b"t"))
+        wire.send(hmget(self._plan, keys, times=True))
         wire.skip(1)
+        holder = self._token if watch_rows else wire.arrays(1, 1).values(0)[0]
         event, created, found = online_versions(wire.arrays(2, keys.rows))
+        if holder != self._token:
+            return None
         return self._batch[self._rows.newer(event, created, found, first, last, again=self._again)]
 
-    def _write(self, wire: Wire, live: np.ndarray) -> bool:
+    def _write(self, wire: Wire, live: np.ndarray, watched_rows: bool) -> bool:
         parts, count = write_commands(self._plan, self._rows, live, self._ttl_s)
         wire.send(command(b"MULTI"))
         for part in parts:
             wire.send(part)
-        if self._pushed:
+        if watched_rows:  # who watches the counter alone must see it
             wire.send(command(b"INCR", counter_key(self._plan)))
             count += 1
         wire.send(command(b"EXEC"))

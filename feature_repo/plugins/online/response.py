@@ -111,9 +111,9 @@ def _key_columns(table: Any, plan: ViewPlan, join_key_values: dict[str, list[Any
         asked = table.projection.join_key_map.get(name, name)
         if asked not in join_key_values:
             raise KeyError(f"Missing join key values for keys: [{asked!r}]")
-        field = f"{kind.lower()}_val"
-        values = [getattr(value, field) if value.WhichOneof("val") else None for value in join_key_values[asked]]
-        columns.append(pa.array(values, pa.int64() if kind == "UNIX_TIMESTAMP" else KINDS[kind].arrow))
+        given = [(value, value.WhichOneof("val")) for value in join_key_values[asked]]
+        values = [getattr(value, field) if field else None for value, field in given]
+        columns.append(pa.array(values) if values else pa.array([], KINDS[kind].arrow))
     return columns
 
 

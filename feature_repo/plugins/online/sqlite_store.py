@@ -199,6 +199,13 @@ def _own_tables(connection: sqlite3.Connection, name: str | None) -> None:
             f"CREATE TABLE IF NOT EXISTS {quoted(versions_name(name))} "
             "(entity_key BLOB PRIMARY KEY, event_us INTEGER, created_us INTEGER) WITHOUT ROWID"
         )
+        # Feast's own table, as `feast apply` makes it: who lost the file gets it back with its rows.
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {quoted(name)} (entity_key BLOB, feature_name TEXT, value BLOB, "
+            "value_text TEXT, vector_value BLOB, event_ts timestamp, created_ts timestamp, "
+            "PRIMARY KEY (entity_key, feature_name))"
+        )
+        connection.execute(f"CREATE INDEX IF NOT EXISTS {quoted(name + '_ek')} ON {quoted(name)} (entity_key)")
 
 
 def _versions(
@@ -319,8 +326,8 @@ class _Reading:
         listed, column_at = self._listed(columns)
         where, parameters = self._filter(keys, columns)
         answer = connection.execute(
-            "SELECT entity_key, max(event_ts), CAST(group_concat(instr(?, '/' || feature_name || '/') || ':' || "
-            f"hex(value)) AS BLOB) FROM {quoted(table_name(self._plan))} {where} GROUP BY entity_key",
+            "SELECT entity_key, max(event_ts), CAST(group_concat(instr(?, char(31) || feature_name || char(31)) || ':' "
+            f"|| hex(value)) AS BLOB) FROM {quoted(table_name(self._plan))} {where} GROUP BY entity_key",
             [listed, *parameters],
         ).fetchall()
         if not answer:
@@ -342,10 +349,10 @@ class _Reading:
         """The features' names in one text, by their place in which SQLite tells them, and the columns by place."""
         if "sqlite names" not in self._plan.prepared:
             names = [self._plan.features[c] for c in columns]
-            listed = "/" + "/".join(names) + "/"  # a slash stands in no feature's name
+            listed = "\x1f" + "\x1f".join(names) + "\x1f"  # the unit separator stands in no feature's name
             column_at = np.full(len(listed) + 2, -1, np.int64)
             for c, name in zip(columns, names, strict=True):
-                column_at[listed.index(f"/{name}/") + 1] = c
+                column_at[listed.index(f"\x1f{name}\x1f") + 1] = c
             self._plan.prepared["sqlite names"] = listed, column_at
         found: tuple[str, np.ndarray] = self._plan.prepared["sqlite names"]
         return found

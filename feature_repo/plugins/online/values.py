@@ -89,6 +89,9 @@ class Block(NamedTuple):
     def column(self, number: int) -> Block:
         return Block(self.data, self.starts[number : number + 1], self.lengths[number : number + 1])
 
+    def columns(self, numbers: Sequence[int]) -> Block:
+        return Block(self.data, self.starts[list(numbers)], self.lengths[list(numbers)])
+
     def values(self, number: int) -> list[bytes | None]:
         """One column as Python bytes, None where there is nothing."""
         whole = np.ascontiguousarray(self.data).data
@@ -129,6 +132,8 @@ class Prepared(NamedTuple):
 def encode(columns: Sequence[pa.Array], kinds: Sequence[Kind], names: Sequence[str] = ()) -> Block:
     """The columns' values as a block of shape (columns, rows). Raises `StorageError` for a value that does not fit its
     declared type."""
+    if len({len(column) for column in columns}) > 1:  # the kernels would write beyond their arrays
+        raise StorageError(f"the columns are of different lengths: {[len(column) for column in columns]}")
     prepared = []
     for number, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
         name = names[number] if number < len(names) else str(number)
@@ -161,7 +166,11 @@ def prepare(column: pa.Array, kind: Kind) -> Prepared:
 
 
 def _prepare_lists(column: pa.Array, kind: Kind) -> Prepared:
-    if pa.types.is_fixed_size_list(column.type) or column.type != kind.arrow:
+    if pa.types.is_timestamp(kind.arrow.value_type) and column.type != kind.arrow:
+        column = column.cast(_list(column.type.value_type))
+        floored = _cast(column.values, kind.arrow.value_type)
+        column = pa.ListArray.from_arrays(column.offsets, floored, mask=column.is_null() if column.null_count else None)
+    if column.type != kind.arrow:
         column = column.cast(kind.arrow)
     rows, valid = len(column), _valid(column)
     offsets = np.asarray(column.offsets)
@@ -190,8 +199,10 @@ def _prepare_lists(column: pa.Array, kind: Kind) -> Prepared:
 
 def _cast(column: pa.Array, to: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(to):
+        if pa.types.is_integer(column.type):  # seconds, as Feast takes them
+            return column.cast(pa.int64()).cast(to)
         if not pa.types.is_timestamp(column.type):
-            return column.cast(pa.timestamp("us"), safe=True).cast(to, safe=False)
+            column = column.cast(pa.timestamp("us"))
         if column.type.tz is None:
             column = column.cast(pa.timestamp(column.type.unit, tz="UTC"))
         # Feast keeps whole seconds: the second that holds the instant, before 1970 too.

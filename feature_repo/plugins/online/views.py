@@ -49,6 +49,8 @@ class ViewPlan:
         column in the block. Raises `StorageError` for a null or a value of another type."""
         prepared: dict[str, tuple[Any, ...]] = {}
         rows = len(columns[0])
+        if any(len(column) != rows for column in columns):  # the kernels would write beyond their arrays
+            raise StorageError(f"the join keys of {self.name!r} are of different lengths: {[len(c) for c in columns]}")
         room = rows * (len(self.key_prefix) + len(suffix))
         for name, kind, column in zip(self.join_keys, self.key_types, columns, strict=True):
             prepared[name] = _prepare_key(name, kind, column)

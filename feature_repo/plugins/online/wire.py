@@ -33,14 +33,15 @@ def borrow(client: Any) -> Iterator[Wire]:
     """A connection of the client's pool. After any exception it is closed: replies may be under way."""
     connection = client.connection_pool.get_connection()
     buffer, _idle.buffer = getattr(_idle, "buffer", None), None
-    wire = Wire(connection._get_socket(), buffer)
+    wire = None
     try:
+        wire = Wire(connection._get_socket(), buffer)
         yield wire
     except BaseException:
         connection.disconnect()
         raise
     finally:
-        if wire.buffer.size <= LARGEST_IDLE_BUFFER:
+        if wire is not None and wire.buffer.size <= LARGEST_IDLE_BUFFER:
             _idle.buffer = wire.buffer
         client.connection_pool.release(connection)
 

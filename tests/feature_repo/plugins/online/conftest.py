@@ -44,11 +44,11 @@ def redis_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Redis
         node.kill()
 
 
-def online_settings(name: str, folder: Path, request: Any) -> dict[str, Any]:
+def online_settings(name: str, folder: Path, request: Any, lock_timeout_s: float = 30.0) -> dict[str, Any]:
     import redis
 
     if name == "sqlite":
-        return {"type": SQLITE, "path": str(folder / "online.db"), "lock_timeout_seconds": 0.3}
+        return {"type": SQLITE, "path": str(folder / "online.db"), "lock_timeout_seconds": lock_timeout_s}
     if name == "redis":
         server = request.getfixturevalue("redis_server")
         redis.Redis(port=server.port).flushall()
@@ -67,4 +67,4 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 
 @pytest.fixture
 def sqlite_world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return World(tmp_path, online_settings("sqlite", tmp_path, request))
+    return World(tmp_path, online_settings("sqlite", tmp_path, request, lock_timeout_s=0.3))
