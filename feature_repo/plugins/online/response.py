@@ -16,6 +16,7 @@ from feature_repo.plugins.online.rows import Found
 from feature_repo.plugins.online.values import KINDS, Block, Writer
 from feature_repo.plugins.online.views import ViewPlan, plan_view
 
+KEPT_PLANS = 256
 PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = 1, 3, 4  # feast.serving.FieldStatus
 
 
@@ -80,6 +81,17 @@ class FastReads:
     async def _read_features_per_fv_async(self, *arguments: Any, **named: Any) -> None:
         await asyncio.to_thread(self._read_features_per_fv, *arguments, **named)
 
+    def _planned(self, config: Any, table: Any, requested: tuple[str, ...]) -> ViewPlan:
+        """The plan of a request's view. Feast keeps what a request means, and with it the view, until its registry
+        cache is renewed; for so long the plan is kept too."""
+        held: dict[Any, tuple[Any, ViewPlan]] = self.__dict__.setdefault("_plans", {})
+        found = held.get((id(table), requested))
+        if found is None or found[0] is not table:
+            if len(held) > KEPT_PLANS:
+                held.clear()
+            found = held[(id(table), requested)] = table, plan_view(config, table).select(requested)
+        return found[1]
+
     def _read_features_per_fv(
         self,
         config: Any,
@@ -93,7 +105,7 @@ class FastReads:
         """Feast's hook between resolving a request and answering it: all views in one round trip."""
         plans, keys = [], []
         for table, requested in grouped_refs:
-            plan = plan_view(config, table).select(requested)
+            plan = self._planned(config, table, tuple(requested))
             plans.append(plan)
             keys.append(plan.entity_keys(_key_columns(table, plan, join_key_values), self.key_suffix(config)))
         if not plans:
