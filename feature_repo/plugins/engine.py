@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureView
-from feast.feature_view import DUMMY_ENTITY_NAME
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.common.materialization_job import MaterializationJobStatus
 from feast.infra.compute_engines.local.compute import LocalComputeEngine, LocalComputeEngineConfig
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
@@ -71,7 +71,6 @@ class EarmarkEngine(LocalComputeEngine):
     def takes(self, view: Any) -> bool:
         """Whether this engine materialises the view itself: rows of Parquet files, as they are."""
         plain = type(view) is FeatureView and not getattr(view, "feature_transformation", None)
-        plain = plain and DUMMY_ENTITY_NAME not in view.entities  # a view without entities goes Feast's own way
         return plain and isinstance(view.batch_source, FileSource) and isinstance(self.online_store, FastReads)
 
     def materialise(
@@ -146,7 +145,7 @@ def _work(config: Any, view: Any, suffix: bytes) -> _Work:
     own = {new: old for old, new in (source.field_mapping or {}).items()}
     return _Work(
         plan=plan,
-        keys=tuple(own.get(name, name) for name in plan.join_keys),
+        keys=tuple(own.get(name, name) for name in plan.join_keys if name != DUMMY_ENTITY_ID),
         features=tuple(own.get(name, name) for name in plan.features),
         event=own.get(source.timestamp_field, source.timestamp_field),
         created=own.get(source.created_timestamp_column, source.created_timestamp_column) or None,
@@ -192,13 +191,18 @@ def _encode(batch: pa.RecordBatch, work: _Work, marked: bool) -> Rows:
     removed = np.asarray(pc.fill_null(pc.equal(batch[WORK_KEY], REMOVED), False)) if marked else None
     return encode_rows(
         work.plan,
-        [batch[name] for name in work.keys],
+        _keys(batch, work),
         batch[work.event],
         batch[work.created] if work.created else None,
         [batch[name] for name in work.features],
         removed,
         work.suffix,
     )
+
+
+def _keys(rows: pa.Table | pa.RecordBatch, work: _Work) -> list[Any]:
+    """The join keys' columns; a view without entities has one key, which Feast writes as the empty string."""
+    return [rows[name] for name in work.keys] or [pa.array([""] * rows.num_rows, pa.string())]
 
 
 def _latest(layout: Layout, window: Sequence[Group], work: _Work) -> np.ndarray:
@@ -218,7 +222,7 @@ def _latest(layout: Layout, window: Sequence[Group], work: _Work) -> np.ndarray:
         table = table.filter(pa.array(valid))
     event = micros(table[work.event])
     created = micros(table[work.created]) if work.created else np.full(table.num_rows, UNKNOWN_CREATED)
-    keys = [table[name].combine_chunks() for name in work.keys]
+    keys = [column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in _keys(table, work)]
     column = keys[0] if len(keys) == 1 else _joined(work.plan, keys)
     coded = column.dictionary_encode()
     best = np.full(len(coded.dictionary), -1, np.int64)

@@ -165,3 +165,24 @@ def test_whole_numbers_are_seconds_and_lists_of_times_are_floored() -> None:
     column = pa.array([[1_500_000, -1], None, []], pa.list_(pa.timestamp("us")))
     found = [list(Value.FromString(v or b"").unix_timestamp_list_val.val) for v in encode([column], [lists]).values(0)]
     assert found == [[1, -1], [], []]
+
+
+def test_a_view_without_entities(tmp_path: Path) -> None:
+    from datetime import UTC, datetime
+
+    import pyarrow.parquet as pq
+    from feast import FeatureView, Field, FileSource
+    from feast.types import Int64
+
+    from tests.feature_repo.plugins.online.conftest import SQLITE
+    from tests.feature_repo.plugins.online.world import US, at
+
+    world = World(tmp_path, {"type": SQLITE, "path": str(tmp_path / "online.db")})
+    path = tmp_path / "whole.parquet"
+    pq.write_table(pa.table({"count": [3, 4], "when": pa.array([at(0), at(1)], US)}), path)
+    source = FileSource(name="whole_source", path=str(path), timestamp_field="when")
+    view = FeatureView(name="whole", entities=[], schema=[Field(name="count", dtype=Int64)], source=source)
+    world.store.apply([view])
+    world.store.materialize(datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC), feature_views=["whole"])
+    found = OnlineReader(world.store, ["whole:count"]).read({})
+    assert found.table["whole__count"].to_pylist() == [4]
