@@ -44,6 +44,10 @@ def redis_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Redis
         node.kill()
 
 
+# What a store cannot do: (store, test) → reason. The test is then expected to fail. There is no gap at present.
+GAPS: dict[tuple[str, str], str] = {}
+
+
 def online_settings(name: str, folder: Path, request: Any, lock_timeout_s: float = 30.0) -> dict[str, Any]:
     import redis
 
@@ -62,6 +66,9 @@ def online_settings(name: str, folder: Path, request: Any, lock_timeout_s: float
 
 @pytest.fixture(params=STORES)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    reason = GAPS.get((request.param, request.node.originalname))
+    if reason:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     return World(tmp_path, online_settings(request.param, tmp_path, request))
 
 

@@ -25,8 +25,6 @@ FULL = {
     "tags": ["a", "", "ü"],
     "embedding": [0.5, -1.0, 2.0],
 }
-# What a store cannot do, by its name. Nothing yet: a gap goes here with its reason, and the test expects the failure.
-GAPS: dict[tuple[str, str], str] = {}
 
 
 def rows() -> list[dict[str, Any]]:
