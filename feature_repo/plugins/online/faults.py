@@ -18,25 +18,34 @@ T = TypeVar("T")
 
 def patiently(options: Any, function: Callable[..., T], *arguments: Any) -> T:
     """Calls the function, again for `options.retry_seconds` while Redis is away. Raises `StorageError`."""
-    from redis import exceptions
-
-    deadline = time.monotonic() + options.retry_seconds
+    deadline = None
     pause = FIRST_PAUSE_S
     while True:
         try:
             return function(*arguments)
-        except exceptions.AuthenticationError as error:
-            raise _explained(options, error) from error
-        except (Moved, OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
-            failure: Exception = error
-        except (ServerError, exceptions.RedisError) as error:
-            if not str(error).startswith(PASSING):
+        except Exception as error:
+            if not _is_passing(error):
                 raise _explained(options, error) from error
             failure = error
-        if time.monotonic() + pause > deadline:
+        now = time.monotonic()
+        deadline = deadline or now + options.retry_seconds
+        if now + pause > deadline:
             raise _explained(options, failure) from failure
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether it is worth another try. Raises the error where it is not of Redis."""
+    from redis import exceptions
+
+    if isinstance(error, exceptions.AuthenticationError):
+        return False
+    if isinstance(error, (Moved, OSError, exceptions.ConnectionError, exceptions.TimeoutError)):
+        return True
+    if isinstance(error, (ServerError, exceptions.RedisError)):
+        return str(error).startswith(PASSING)
+    raise error
 
 
 def _explained(options: Any, error: Exception) -> StorageError:

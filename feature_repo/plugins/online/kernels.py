@@ -363,6 +363,45 @@ def list_spans(data, starts, lengths, field, width, begin, offsets, valid):  # t
 
 
 @_jit
+def list_width(data, starts, lengths, field):  # type: ignore[no-untyped-def]
+    """Number of elements of lists of float32 that all have the same; NONE where there is no list, ODD where they differ
+    or one is encoded in a way that we do not write."""
+    width = NONE
+    for i in range(starts.size):
+        if lengths[i] <= 0:
+            continue
+        end = starts[i] + lengths[i]
+        tag, at = get_varint(data, starts[i], end)
+        if at < 0 or tag != (field << 3 | BYTES):
+            return ODD
+        size, at = get_varint(data, at, end)
+        if at < 0 or at + size != end:
+            return ODD
+        inner = 0
+        if size > 0:
+            inner, after = get_varint(data, at + 1, end)
+            if data[at] != (1 << 3 | BYTES) or after < 0 or after + inner != end or inner % 4:
+                return ODD
+        if width == NONE:
+            width = inner // 4
+        elif width != inner // 4:
+            return ODD
+    return width
+
+
+@_jit
+def decode_matrix(data, starts, lengths, out):  # type: ignore[no-untyped-def]
+    """Lists for which `list_width` gave the width of the float32 matrix `out`; NaN where there is none."""
+    rows, width = out.shape
+    raw = out.reshape(rows * width).view(np.uint8)
+    for i in range(rows):
+        if lengths[i] <= 0:
+            out[i, :] = np.nan
+        else:
+            copy(raw, i * width * 4, data, starts[i] + lengths[i] - width * 4, width * 4)
+
+
+@_jit
 def gather_spans(data, begin, offsets, width, out):  # type: ignore[no-untyped-def]
     """Copies every span behind the one before; `offsets` counts elements of `width` bytes."""
     for i in range(begin.size):
@@ -533,21 +572,40 @@ def parse_hex(text, bounds, rows, column_at, out, at, starts, lengths):  # type:
 
 
 @_jit
-def feature_vector(data, starts, lengths, statuses, moments, moment_at, moment_size, out):  # type: ignore[no-untyped-def]
-    """A `GetOnlineFeaturesResponse.FeatureVector`: values (1), packed statuses (2), event timestamps (3). A value whose
-    status is not PRESENT is null."""
-    at = 0
-    for i in range(starts.size):
-        size = lengths[i] if statuses[i] == 1 else 0
-        out[at] = 1 << 3 | BYTES
-        at = copy(out, put_varint(out, at + 1, size), data, starts[i], size)
-    out[at] = 2 << 3 | BYTES
-    at = put_varint(out, at + 1, statuses.size)
-    at = copy(out, at, statuses, 0, statuses.size)
-    for i in range(starts.size):
-        out[at] = 3 << 3 | BYTES
-        at = copy(out, put_varint(out, at + 1, moment_size[i]), moments, moment_at[i], moment_size[i])
-    return at
+def feature_vectors(data, starts, lengths, states, event_us):  # type: ignore[no-untyped-def]
+    """`GetOnlineFeaturesResponse.results` (field 2) of some features (rows of `starts`): for each a `FeatureVector` of
+    values (1), packed statuses (2) and event timestamps (3). A value whose status is not PRESENT is null."""
+    features, rows = starts.shape
+    moments, moment_at, moment_size = np.empty(24 * rows, np.uint8), np.empty(rows, np.int64), np.empty(rows, np.int32)
+    encode_instants(event_us, moments, 0, moment_at, moment_size)
+    fixed = 1 + varint_size(rows) + rows
+    for i in range(rows):
+        fixed += 1 + varint_size(moment_size[i]) + moment_size[i]
+    sizes, total = np.empty(features, np.int64), 0
+    for c in range(features):
+        size = fixed
+        for i in range(rows):
+            held = max(lengths[c, i], 0) if states[c, i] == 1 else 0
+            size += 1 + varint_size(held) + held
+        sizes[c] = size
+        total += 1 + varint_size(size) + size
+    out, at = np.empty(total, np.uint8), 0
+    for c in range(features):
+        out[at] = 2 << 3 | BYTES
+        at = put_varint(out, at + 1, sizes[c])
+        for i in range(rows):
+            held = max(lengths[c, i], 0) if states[c, i] == 1 else 0
+            out[at] = 1 << 3 | BYTES
+            at = copy(out, put_varint(out, at + 1, held), data, starts[c, i], held)
+        out[at] = 2 << 3 | BYTES
+        at = put_varint(out, at + 1, rows)
+        for i in range(rows):
+            out[at + i] = states[c, i]
+        at += rows
+        for i in range(rows):
+            out[at] = 3 << 3 | BYTES
+            at = copy(out, put_varint(out, at + 1, moment_size[i]), moments, moment_at[i], moment_size[i])
+    return out
 
 
 @_jit

@@ -14,23 +14,24 @@ import pyarrow as pa
 
 from core.errors import ConfigError, StorageError
 from feature_repo.plugins.online import kernels
+from feature_repo.plugins.online.entity_keys import FEW, Keys, arrow_of
 from feature_repo.plugins.online.response import PRESENT, FastReads, statuses
 from feature_repo.plugins.online.rows import Found
-from feature_repo.plugins.online.values import Block, decode, float_lists
+from feature_repo.plugins.online.values import Block, decode
 from feature_repo.plugins.online.views import ViewPlan, plan_view
 
 
 class OnlineFeatures:
     """The answer to a read. What is asked of it is decoded then: a model that takes two matrices pays for two."""
 
-    def __init__(self, given: Mapping[str, pa.Array], request: _Request, found: Sequence[Found]) -> None:
+    def __init__(self, given: Mapping[str, Any], request: _Request, found: Sequence[Found]) -> None:
         self._given, self._request, self._found = given, request, found
         self._now_us = time.time_ns() // 1000
 
     @cached_property
     def table(self) -> pa.Table:
         """The join keys and a column a feature, null where there is no value."""
-        columns: dict[str, Any] = dict(self._given)
+        columns: dict[str, Any] = {name: arrow_of(values) for name, values in self._given.items()}
         for name, (number, c) in self._request.places.items():
             columns[name] = decode(self._values(number, c), self._request.steps[number].plan.kinds[c])
         return pa.table(columns)
@@ -58,22 +59,27 @@ class OnlineFeatures:
         kind = self._request.steps[number].plan.kinds[c]
         if kind.way != "fixed_lists" or kind.width != 4:
             raise ConfigError(f"{name!r} is {kind.arrow}, not lists of float32")
-        column = float_lists(self._values(number, c), kind)
-        if column is None:
-            column = decode(self._values(number, c), kind)
-        rows, values = len(column), np.asarray(column.values)
-        offsets = np.asarray(column.offsets)
-        valid = self._is_valid(column)
-        lengths = np.diff(offsets)[valid]
-        width = int(lengths[0]) if lengths.size else dim or 0
-        if (lengths != width).any() or dim not in (None, width):
-            told = sorted({int(n) for n in lengths})
+        block = self._values(number, c)
+        width = kernels.list_width(block.data, block.starts[0], block.lengths[0], kind.field)
+        if width == kernels.NONE:
+            width = dim or 0
+        if width == kernels.ODD or dim not in (None, width):
+            return self._odd_matrix(decode(block, kind), name, dim)
+        whole = np.empty((block.rows, width), np.float32)
+        kernels.decode_matrix(block.data, block.starts[0], block.lengths[0], whole)
+        return whole
+
+    @staticmethod
+    def _odd_matrix(column: pa.ListArray, name: str, dim: int | None) -> np.ndarray:
+        """`matrix` of lists that were written by others, or that are not of one length."""
+        valid = np.asarray(column.is_valid())
+        lengths = np.diff(np.asarray(column.offsets))[valid]
+        told = sorted({int(n) for n in lengths})
+        width = told[0] if told else dim or 0
+        if told != [width] or dim not in (None, width):
             raise StorageError(f"{name!r} holds vectors of {', '.join(map(str, told))} dimensions")
-        if lengths.size == rows:
-            return values[: rows * width].reshape(rows, width)
-        whole = np.full((rows, width), np.nan, np.float32)
-        if width:
-            whole[valid] = values[: lengths.size * width].reshape(-1, width)
+        whole = np.full((len(column), width), np.nan, np.float32)
+        whole[valid] = np.asarray(column.flatten()).reshape(-1, width)
         return whole
 
     def numbers(self, names: Sequence[str] | None = None) -> np.ndarray:
@@ -94,10 +100,6 @@ class OnlineFeatures:
                     part[:, c] = column.cast(pa.float32(), safe=False).to_numpy()
             at += len(tags)
         return out
-
-    @staticmethod
-    def _is_valid(column: pa.Array) -> np.ndarray:
-        return np.asarray(column.is_valid()) if column.null_count else np.ones(len(column), bool)
 
     @cached_property
     def _states(self) -> list[np.ndarray]:
@@ -127,6 +129,11 @@ class _Step:
     asked_keys: tuple[str, ...]
     columns: tuple[str, ...]
     view: str
+
+    @cached_property
+    def asks(self) -> tuple[Any, ...]:
+        """What is the same for views that have the same keys."""
+        return self.asked_keys, self.plan.join_keys, self.plan.key_types
 
 
 class _Request:
@@ -178,26 +185,31 @@ class OnlineReader:
         if not isinstance(online, FastReads):
             raise ConfigError(f"{type(online).__name__} has no batched reads; use get_online_features")
         request, config = self._resolve(), self.store.config
-        given = {name: _column(values) for name, values in entities.items()}
-        if len({len(values) for values in given.values()}) > 1:
+        given = {name: _kept(values) for name, values in entities.items()}
+        lengths = {len(values) for values in given.values()}
+        if len(lengths) > 1:
             told = ", ".join(f"{name}: {len(values)}" for name, values in given.items())
             raise ConfigError(f"the join keys are of different lengths ({told})")
-        rows = len(next(iter(given.values()))) if given else 1
-        keys: list[Block] = []
-        made: dict[tuple[Any, ...], Block] = {}
+        rows = lengths.pop() if lengths else 1
+        keys: list[Keys] = []
+        made: dict[tuple[Any, ...], Keys] = {}
         suffix = online.key_suffix(config)
         for step in request.steps:
-            missing = [name for name in step.asked_keys if name not in given and name != _DUMMY]
-            if missing:
-                raise ConfigError(f"view {step.view!r} needs the join key {missing[0]!r}")
-            same = (step.asked_keys, step.plan.join_keys, step.plan.key_types)
-            if same not in made:
-                columns = [given[n] if n in given else pa.array([""] * rows) for n in step.asked_keys]
-                made[same] = step.plan.entity_keys(columns, suffix)
-            keys.append(made[same])
+            if step.asks not in made:
+                columns = []
+                for name in step.asked_keys:
+                    if name not in given and name != _DUMMY:
+                        raise ConfigError(f"view {step.view!r} needs the join key {name!r}")
+                    columns.append(given[name] if name in given else [""] * rows)
+                made[step.asks] = step.plan.key_layout.keys(columns, suffix)
+            keys.append(made[step.asks])
         return OnlineFeatures(given, request, online.read_rows(config, request.plans, keys))
 
     def _resolve(self) -> _Request:
+        registry = self.store.registry
+        renewed = getattr(registry, "cached_registry_proto_created", None)
+        if self._known and renewed is not None and self._known[0] is renewed and registry.is_cache_valid():
+            return self._known[1]
         from feast.feature_service import FeatureService
         from feast.utils import _get_cached_request_context
 
@@ -208,15 +220,13 @@ class OnlineReader:
             self.store.registry, self.store.project, features, self.full_feature_names
         )
         grouped, on_demand = context[5], context[1]
-        if self._known and self._known[0] is grouped:
-            return self._known[1]
         if on_demand:
             name = features.name if isinstance(features, FeatureService) else ", ".join(features)
             raise ConfigError(f"{name} holds on-demand views; use get_online_features for it")
         # Feast groups the features by sets, which have no order of their own: the request's is kept here.
         order = [self._column(*ref.rsplit(":", 1)) for ref in context[0]]
         request = _Request([self._step(table, sorted(requested)) for table, requested in grouped], order)
-        self._known = (grouped, request)
+        self._known = (renewed, request)
         return request
 
     def _column(self, view: str, feature: str) -> str:
@@ -236,7 +246,8 @@ class OnlineReader:
 _DUMMY = "__dummy_id"  # Feast's join key of a view without entities; its value is the empty string
 
 
-def _column(values: Sequence[Any] | pa.Array) -> pa.Array:
-    if isinstance(values, pa.ChunkedArray):
-        return values.combine_chunks()
-    return values if isinstance(values, pa.Array) else pa.array(values)
+def _kept(values: Any) -> Any:
+    """Few values as a list, which the caller cannot change under the answer, many as an Arrow array."""
+    if isinstance(values, list | tuple) and len(values) <= FEW:
+        return list(values)
+    return arrow_of(values)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from feature_repo.plugins.online.entity_keys import Keys
 from feature_repo.plugins.online.redis_commands import (
     by_presence,
     cut,
@@ -22,8 +23,8 @@ from feature_repo.plugins.online.redis_commands import (
     stamped,
     time_fields,
 )
-from feature_repo.plugins.online.rows import Found, Rows, block_of
-from feature_repo.plugins.online.values import Block
+from feature_repo.plugins.online.rows import Found, Rows
+from feature_repo.plugins.online.values import Block, block_of
 from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan
 from feature_repo.plugins.online.wire import Moved, borrow, bulk
 
@@ -152,10 +153,10 @@ class ClusterBatch:
         )
 
 
-def read_cluster(client: Any, plans: Sequence[ViewPlan], keys: Sequence[Block]) -> list[Found]:
+def read_cluster(client: Any, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
     """The rows of each view's keys, one round trip a node."""
     with renewing(client):
-        return _read(client, plans, keys)
+        return _read(client, plans, [one.block for one in keys])
 
 
 def _read(client: Any, plans: Sequence[ViewPlan], keys: Sequence[Block]) -> list[Found]:

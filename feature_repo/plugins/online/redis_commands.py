@@ -8,6 +8,7 @@ import numpy as np
 from feast.infra.online_stores.helpers import _mmh3
 
 from feature_repo.plugins.online import kernels
+from feature_repo.plugins.online.entity_keys import FEW, Keys
 from feature_repo.plugins.online.rows import Found, Rows
 from feature_repo.plugins.online.values import Block, Writer
 from feature_repo.plugins.online.views import ViewPlan
@@ -46,15 +47,29 @@ def time_fields(plan: ViewPlan) -> list[bytes]:
     return [f"_ts:{plan.name}".encode(), version_field(plan)]
 
 
+def reads(plan: ViewPlan, keys: Keys) -> bytes | np.ndarray:
+    """`hmget` of every key of a request."""
+    if len(keys) > FEW:
+        return hmget(plan, keys.block)
+    head, tail = _hmget_parts(plan, times=False)
+    return b"".join([head + bulk(key) + tail for key in keys.values])
+
+
 def hmget(plan: ViewPlan, keys: Block, *, times: bool = False, chosen: np.ndarray | None = None) -> np.ndarray:
     """HMGET of the plan's features and event time, or of both its times, for every key or the chosen ones; uint8."""
+    head, tail = _hmget_parts(plan, times=times)
+    return keyed(head, keys, tail, np.arange(keys.rows) if chosen is None else chosen)
+
+
+def _hmget_parts(plan: ViewPlan, *, times: bool) -> tuple[bytes, bytes]:
+    """What stands before and behind the key."""
     named = "redis times" if times else "redis values"
     if named not in plan.prepared:
         wanted = time_fields(plan) if times else [*field_names(plan), b"_ts:" + plan.name.encode()]
         head = b"*%d\r\n" % (2 + len(wanted)) + bulk(b"HMGET")
         plan.prepared[named] = head, b"".join(map(bulk, wanted))
-    head, tail = plan.prepared[named]
-    return keyed(head, keys, tail, np.arange(keys.rows) if chosen is None else chosen)
+    found: tuple[bytes, bytes] = plan.prepared[named]
+    return found
 
 
 def keyed(head: bytes, keys: Block, tail: bytes, chosen: np.ndarray) -> np.ndarray:

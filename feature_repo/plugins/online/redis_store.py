@@ -18,6 +18,7 @@ from feast.infra.online_stores.helpers import _redis_key_prefix
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig, RedisType
 from pydantic import StrictStr
 
+from feature_repo.plugins.online.entity_keys import Keys
 from feature_repo.plugins.online.faults import patiently
 from feature_repo.plugins.online.redis_cluster import ClusterBatch, read_cluster
 from feature_repo.plugins.online.redis_commands import (
@@ -28,6 +29,7 @@ from feature_repo.plugins.online.redis_commands import (
     hmget,
     ledger_key,
     online_versions,
+    reads,
     version_field,
     write_commands,
     writer_key,
@@ -106,18 +108,18 @@ class EarmarkRedisOnlineStore(FastReads, RedisOnlineStore):
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="earmark-redis") as pool:
             return sum(pool.map(write, batches))
 
-    def read_rows(self, config: RepoConfig, plans: Sequence[ViewPlan], keys: Sequence[Block]) -> list[Found]:
-        """The rows of each view's keys (one column of a block each), all in one round trip. Raises `StorageError`."""
+    def read_rows(self, config: RepoConfig, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
+        """The rows of each view's keys all in one round trip. Raises `StorageError`."""
         client, options = self._get_client(config.online_store), config.online_store
         if options.redis_type == RedisType.redis_cluster:
             return patiently(options, read_cluster, client, plans, keys)
-        requests = [hmget(plan, k) for plan, k in zip(plans, keys, strict=True)]
+        requests = [reads(plan, k) for plan, k in zip(plans, keys, strict=True)]
+        shapes = [(len(plan.features) + 1, len(k)) for plan, k in zip(plans, keys, strict=True)]
 
         def once() -> list[Found]:
             with borrow(client) as wire:
                 wire.send(*requests)
-                counts = [(len(plan.features) + 1, k.rows) for plan, k in zip(plans, keys, strict=True)]
-                return [found_rows(block) for block in wire.arrays_of(counts)]
+                return [found_rows(block) for block in wire.arrays_of(shapes)]
 
         return patiently(options, once)
 

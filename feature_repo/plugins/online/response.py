@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from feature_repo.plugins.online import kernels
+from feature_repo.plugins.online.entity_keys import Keys
 from feature_repo.plugins.online.rows import Found
-from feature_repo.plugins.online.values import KINDS, Block, Writer
+from feature_repo.plugins.online.values import KINDS, Block
 from feature_repo.plugins.online.views import ViewPlan, plan_view
 
 KEPT_PLANS = 256
@@ -34,7 +35,7 @@ def statuses(plan: ViewPlan, found: Found, now_us: int | None = None) -> np.ndar
 class FastReads:
     """The reading half of an online store, over `read_rows`. To be mixed in before the Feast class."""
 
-    def read_rows(self, config: Any, plans: Sequence[ViewPlan], keys: Sequence[Block]) -> list[Found]:
+    def read_rows(self, config: Any, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
         raise NotImplementedError  # pragma: no cover (each store has its own)
 
     def forget(self, config: Any, plan: ViewPlan, keys: Block) -> None:
@@ -51,15 +52,13 @@ class FastReads:
         from feast.infra.key_encoding_utils import serialize_entity_key
         from feast.protos.feast.types.Value_pb2 import Value
 
-        from feature_repo.plugins.online.rows import block_of
-
         plan = plan_view(config, table)
         plan = plan.select(requested_features) if requested_features else plan
         suffix = self.key_suffix(config)
         keys = [serialize_entity_key(k, entity_key_serialization_version=3) + suffix for k in entity_keys]
         if not keys:
             return []
-        found = self.read_rows(config, [plan], [block_of([keys])])[0]
+        found = self.read_rows(config, [plan], [Keys(keys)])[0]
         present = statuses(plan, found) == PRESENT
         columns = [found.values.values(number) for number in range(len(plan.features))]
         answer: list[tuple[datetime | None, dict[str, Any] | None]] = []
@@ -107,7 +106,7 @@ class FastReads:
         for table, requested in grouped_refs:
             plan = self._planned(config, table, tuple(requested))
             plans.append(plan)
-            keys.append(plan.entity_keys(_key_columns(table, plan, join_key_values), self.key_suffix(config)))
+            keys.append(plan.key_layout.keys(_key_columns(table, plan, join_key_values), self.key_suffix(config)))
         if not plans:
             return
         for (table, _), plan, found in zip(grouped_refs, plans, self.read_rows(config, plans, keys), strict=True):
@@ -116,37 +115,28 @@ class FastReads:
                 _add_version(online_features_response, table)
 
 
-def _key_columns(table: Any, plan: ViewPlan, join_key_values: dict[str, list[Any]]) -> list[pa.Array]:
+def _key_columns(table: Any, plan: ViewPlan, join_key_values: dict[str, list[Any]]) -> list[Any]:
     """The request's join keys as columns. Raises `KeyError` for one that is missing, as Feast does."""
-    columns = []
+    columns: list[Any] = []
     for name, kind in zip(plan.join_keys, plan.key_types, strict=True):
         asked = table.projection.join_key_map.get(name, name)
         if asked not in join_key_values:
             raise KeyError(f"Missing join key values for keys: [{asked!r}]")
         given = [(value, value.WhichOneof("val")) for value in join_key_values[asked]]
         values = [getattr(value, field) if field else None for value, field in given]
-        columns.append(pa.array(values) if values else pa.array([], KINDS[kind].arrow))
+        columns.append(values or pa.array([], KINDS[kind].arrow))
     return columns
 
 
 def _add_view(response: Any, table: Any, plan: ViewPlan, found: Found, full_feature_names: bool) -> None:
-    name = table.projection.name_to_use()
-    response.metadata.feature_names.val.extend(
-        f"{name}__{feature}" if full_feature_names else feature for feature in plan.features
-    )
-    states = statuses(plan, found)
-    rows = found.event_us.size
-    times = Writer(1, rows, 24 * rows)
-    times.next(kernels.encode_instants, np.where(found.found, found.event_us, 0))
-    moments = times.block()
-    for c in range(len(plan.features)):
-        starts, lengths = found.values.starts[c], found.values.lengths[c].clip(0)
-        room = int(lengths.sum()) + moments.data.size + 32 * rows + 16
-        out = np.empty(room, np.uint8)
-        end = kernels.feature_vector(
-            found.values.data, starts, lengths, states[c], moments.data, moments.starts[0], moments.lengths[0], out
-        )
-        response.results.add().MergeFromString(out[:end].tobytes())
+    naming = "full response names" if full_feature_names else "response names"
+    if naming not in plan.prepared:
+        name = table.projection.name_to_use()
+        plan.prepared[naming] = [f"{name}__{f}" if full_feature_names else f for f in plan.features]
+    response.metadata.feature_names.val.extend(plan.prepared[naming])
+    event_us = np.where(found.found, found.event_us, 0)
+    # Merging appends to a repeated field.
+    response.MergeFromString(kernels.feature_vectors(*found.values, statuses(plan, found), event_us).data)
 
 
 def _add_version(response: Any, table: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from feature_repo.plugins.online.values import Block, encode
+from feature_repo.plugins.online.values import Block, block_of, encode
 from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan, micros
 
 
@@ -95,16 +95,6 @@ def rows_of_protos(plan: ViewPlan, data: Sequence[Any], suffix: bytes = b"") -> 
         values=block_of(columns),
         removed=np.zeros(len(rows), bool),
     )
-
-
-def block_of(columns: Sequence[Sequence[bytes | None]]) -> Block:
-    """Python bytes as a block; None is nothing."""
-    flat = [value or b"" for column in columns for value in column]
-    shape = (len(columns), len(columns[0]) if columns else 0)
-    lengths = np.array([-1 if v is None else len(v) for column in columns for v in column], np.int32).reshape(shape)
-    ends = np.cumsum(np.maximum(lengths.ravel(), 0), dtype=np.int64)
-    starts = (ends - np.maximum(lengths.ravel(), 0)).reshape(shape)
-    return Block(np.frombuffer(b"".join(flat), np.uint8), starts, lengths)
 
 
 def _micros(when: Any) -> int:

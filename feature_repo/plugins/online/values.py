@@ -101,6 +101,16 @@ class Block(NamedTuple):
         ]
 
 
+def block_of(columns: Sequence[Sequence[bytes | None]]) -> Block:
+    """Python bytes as a block; None is nothing."""
+    flat = [value or b"" for column in columns for value in column]
+    shape = (len(columns), len(columns[0]) if columns else 0)
+    lengths = np.array([-1 if v is None else len(v) for column in columns for v in column], np.int32).reshape(shape)
+    ends = np.cumsum(np.maximum(lengths.ravel(), 0), dtype=np.int64)
+    starts = (ends - np.maximum(lengths.ravel(), 0)).reshape(shape)
+    return Block(np.frombuffer(b"".join(flat), np.uint8), starts, lengths)
+
+
 class Writer:
     """Collects encoded columns of `rows` rows into a block."""
 
@@ -157,10 +167,10 @@ def prepare(column: pa.Array, kind: Kind) -> Prepared:
     column = column if column.type == kind.arrow else _cast(column, kind.arrow)
     valid = _valid(column)
     if kind.way == "floats":
-        return Prepared(kernels.encode_floats, (_numbers(column, kind), valid, kind.tag), rows * (1 + kind.width))
+        return Prepared(kernels.encode_floats, (numbers_of(column, kind), valid, kind.tag), rows * (1 + kind.width))
     if kind.way == "ints":
-        return Prepared(kernels.encode_ints, (_numbers(column, kind), valid, kind.tag), rows * 11)
-    offsets, data = _texts(column)
+        return Prepared(kernels.encode_ints, (numbers_of(column, kind), valid, kind.tag), rows * 11)
+    offsets, data = texts_of(column)
     room = int(offsets[-1] - offsets[0]) + rows * 11
     return Prepared(kernels.encode_texts, (offsets, data, valid, kind.tag), room)
 
@@ -185,10 +195,10 @@ def _prepare_lists(column: pa.Array, kind: Kind) -> Prepared:
         else:
             raise ValueError(f"a list holds a null, which Feast's {items.type} lists cannot say")
     if kind.way == "text_lists":
-        inner, data = _texts(items)
+        inner, data = texts_of(items)
         room = int(inner[last] - inner[first]) + (last - first) * 11 + rows * 13
         return Prepared(kernels.encode_text_lists, (offsets, inner, data, valid, kind.field), room)
-    numbers = _numbers(items, kind)
+    numbers = numbers_of(items, kind)
     if kind.way == "int_lists":
         room = (last - first) * 10 + rows * 24
         return Prepared(kernels.encode_int_lists, (offsets, numbers, valid, kind.field), room)
@@ -216,7 +226,7 @@ def _valid(column: pa.Array) -> np.ndarray:
     return np.asarray(column.is_valid()) if column.null_count else _NO_NULLS
 
 
-def _numbers(column: pa.Array, kind: Kind) -> np.ndarray:
+def numbers_of(column: pa.Array, kind: Kind) -> np.ndarray:
     """The values as the array that the encoder reads: floats as they are, booleans of lists as bytes, else int64."""
     if pa.types.is_boolean(column.type):
         found = np.asarray(column.fill_null(False) if column.null_count else column)
@@ -230,7 +240,7 @@ def _numbers(column: pa.Array, kind: Kind) -> np.ndarray:
     return buffer[column.offset : column.offset + len(column)]
 
 
-def _texts(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def texts_of(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Offsets (rows + 1) and bytes of a string or binary array."""
     _, offsets, data = column.buffers()
     if offsets is None or not len(column):
