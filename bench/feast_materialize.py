@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from bench import feast_world as world
-from bench.frame import Benchmark, Row, cost
+from bench.frame import Benchmark, Row, cost, cpu_seconds
+from bench.shares import shares
 
 PIECE = 1 << 20  # bytes sent before replies are read
 PEER, LIMIT_REDIS = "feast materialize", "scan, then prebuilt commands over one socket"
@@ -82,7 +83,35 @@ def redis_rows(home: Path, data: Path, view: str, rows: int, rounds: int) -> lis
                     cpu, wall = cost(call)
                     spent[name].append((cpu, wall, world.server_cpu(client) - before))
                     assert int(client.dbsize()) >= rows
-    return report(label("redis", rows, view), spent, LIMIT_REDIS, ("client CPU s", "wall s", "server CPU s"))
+        client.flushall()
+        profile = shares(sides["ours"], parts_of_client(), cpu_seconds)
+    name = label("redis", rows, view)
+    found = report(name, spent, LIMIT_REDIS, ("client CPU s", "wall s", "server CPU s"))
+    return found + [
+        Row(f"{name} client CPU: {part}", 100 * share, None, None, "% of ours") for part, share in profile.items()
+    ]
+
+
+def parts_of_client() -> dict[tuple[Any, str], str]:
+    """What a client's time is told apart by."""
+    from feature_repo.plugins import engine
+    from feature_repo.plugins.online import redis_store
+    from feature_repo.plugins.online.wire import Wire
+    from feature_repo.plugins.parquet import Layout
+
+    sockets, looking = "sockets", "looking what is online"
+    return {
+        (redis_store, "write_commands"): "making commands",
+        (Wire, "_receive"): sockets,
+        (Wire, "send"): sockets,
+        (Wire, "skip"): "counting replies",
+        (Wire, "arrays_of"): looking,
+        (redis_store, "hmget"): looking,
+        (redis_store, "online_versions"): looking,
+        (engine, "_encode"): "encoding values",
+        (engine, "_latest"): "comparing keys",
+        (Layout, "batches"): "scan",
+    }
 
 
 def scan(data: Path, view: str) -> None:

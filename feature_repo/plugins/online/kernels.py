@@ -4,6 +4,9 @@ A *block* holds the encoded values of some columns: `data` (uint8), and for colu
 `lengths[c, i]`. Length -1 means that there is nothing (Redis's nil); length 0 is Feast's null. The writers below append
 to `data` at `at` and return where they ended; the caller has made room (the bounds are in `values.py`).
 
+All of them stand in one file because numba's cache on disk knows only the file of the function that was called: what it
+calls in another file could change without being compiled again.
+
 Wire formats: https://protobuf.dev/programming-guides/encoding and https://redis.io/docs/latest/develop/reference/protocol-spec.
 """
 

@@ -50,7 +50,7 @@ def _read_few(connection: sqlite3.Connection, plan: ViewPlan, keys: list[bytes])
         np.array(lengths, np.int32).reshape(len(column_of), rows),
     )
     event_us = [0 if stamp is None else 1_000_000 * unstamp(stamp) for stamp in stamps]
-    return Found(block, np.array(event_us, np.int64), np.array([stamp is not None for stamp in stamps]))
+    return Found(block, np.array(event_us, np.int64), np.array([stamp is not None for stamp in stamps], bool))
 
 
 def _few_query(plan: ViewPlan, rows: int) -> tuple[dict[str, int], str, list[Any]]:

@@ -84,6 +84,39 @@ def test_only_what_is_asked_for_in_any_order(world: World) -> None:
     assert reader.read({"content_id": []}).table.num_rows == 0
 
 
+def test_reads_of_any_size(world: World) -> None:
+    """Few contents are read in other ways than many: with keys asked for twice, and keys that are not there."""
+    from feature_repo.plugins.online.reader import OnlineReader
+
+    world.add([row(f"c{n}", n, 0, title=f"title {n}", plays=n, embedding=[n / 2, -n]) for n in range(70)])
+    world.materialise()
+    reader = OnlineReader(world.store, ["view:embedding", "view:title", "view:plays"])
+    for size in (0, 1, 2, 7, 8, 9, 47, 48, 49, 70):
+        asked = [n * 7 % 70 for n in range(size)]
+        asked[2:5] = [3, 3, 99][: len(asked[2:5])]
+        ids = [f"c{n}" for n in asked]
+        there = [n < 70 for n in asked]
+        found = reader.read({"content_id": ids})
+        table = found.table
+        assert table["content_id"].to_pylist() == ids
+        assert table["view__title"].to_pylist() == [f"title {n}" if n < 70 else None for n in asked]
+        assert table["view__plays"].to_pylist() == [n if n < 70 else None for n in asked]
+        expected = np.array([[n / 2, -n] if n < 70 else [np.nan] * 2 for n in asked], np.float32).reshape(-1, 2)
+        np.testing.assert_array_equal(found.matrix("view__embedding", 2), expected)
+        assert found.status["view__title"].tolist() == [PRESENT if one else NOT_FOUND for one in there]
+        event = [int(at(n).timestamp() * 1e6) if n < 70 else 0 for n in asked]
+        assert found.event_us["view"].tolist() == event
+        if size:
+            answer = world.store.get_online_features(["view:title", "view:plays"], {"content_id": ids})
+            told = answer.to_dict()
+            assert told["title"] == table["view__title"].to_pylist()
+            assert told["plays"] == table["view__plays"].to_pylist()
+            states = [list(one.statuses) for one in answer.proto.results]
+            assert states[1:] == [found.status["view__title"].tolist()] * 2
+            times = [[t.ToMicroseconds() for t in one.event_timestamps] for one in answer.proto.results]
+            assert times[1:] == [event] * 2
+
+
 def test_a_newer_row_is_never_overwritten_by_an_older_one(world: World) -> None:
     """By event, then created time, whoever wrote: a materialisation, a push, stock Feast."""
     world.add([row("a", 10, 20, title="first"), row("b", 10, 20, title="first")])

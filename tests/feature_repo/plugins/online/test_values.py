@@ -102,6 +102,24 @@ def test_entity_keys_are_feast_s(data: st.DataObject) -> None:
         key = EntityKey(join_keys=names, entity_values=protos)
         expected.append(serialize_entity_key(key, entity_key_serialization_version=3) + b"project")
     assert plan.entity_keys(columns, b"project").values(0) == expected
+    # Reads make few keys in another way.
+    few = plan.key_layout.keys([[r[n] for r in rows] for n in range(len(types))], b"project")
+    assert few.values == expected
+    assert few.block.values(0) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("STRING", None), ("INT32", 2**31), ("INT64", 2**63), ("STRING", "\ud800")]
+)
+def test_a_key_that_does_not_fit_is_refused_of_few_too(kind: str, value: Any) -> None:
+    layout = ViewPlan("view", "project", ("content_id",), (kind,), (), (), 0, 0).key_layout
+    with pytest.raises((StorageError, pa.ArrowException, UnicodeEncodeError, OverflowError)):
+        layout.keys([[value]])
+
+
+def test_a_key_of_another_type_is_cast_of_few_too() -> None:
+    layout = ViewPlan("view", "project", ("n",), ("INT64",), (), (), 0, 0).key_layout
+    assert layout.keys([[True]]).values == layout.keys([[1]]).values == layout.keys([np.array([1])]).values
 
 
 def test_a_null_key_is_refused() -> None:
