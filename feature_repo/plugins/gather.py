@@ -7,6 +7,7 @@ and a piece of a row group; everything else is taken by Arrow.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def is_number(kind: pa.DataType) -> bool:
     )
 
 
-class Column:
+class Column(ABC):
     """One result column in the making. `put` may be called by several threads, for different places."""
 
     def __init__(self, kind: pa.DataType, matched: np.ndarray) -> None:
@@ -123,12 +124,13 @@ class Column:
         self.matched = matched
         self.lock = threading.Lock()
 
+    @abstractmethod
     def put(self, first: int, values: pa.Array, rows: np.ndarray, places: np.ndarray) -> None:
         """`values[rows]` belong at `places`; `first` is the source's number of row 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> pa.ChunkedArray:
-        raise NotImplementedError
+        """The column. Called once, when everything is put."""
 
 
 class Nullable(Column):

@@ -20,6 +20,8 @@ _jit = njit(cache=True, nogil=True)
 VARINT, FIXED32, FIXED64, BYTES = 0, 5, 1, 2  # wire types
 NONE = -1  # length of what is not there
 ODD = -2  # an encoding that we do not write: left to the protobuf library
+TOO_MANY = -3  # bytes or elements for Arrow's 32-bit offsets
+MAX_OFFSET = 2**31 - 1
 MORE, WRONG = -1, -2  # of the parsers: bytes are missing; not what was expected
 
 
@@ -319,7 +321,7 @@ def decode_numbers(data, starts, lengths, tags, out):  # type: ignore[no-untyped
 
 @_jit
 def text_spans(data, starts, lengths, tag, begin, offsets, valid):  # type: ignore[no-untyped-def]
-    """Where each string's bytes begin, and the Arrow offsets of all of them; as `decode_floats` otherwise."""
+    """Where each string's bytes begin, and the Arrow offsets of all of them; as `decode_floats` otherwise, or TOO_MANY."""
     total = 0
     for i in range(starts.size):
         offsets[i] = total
@@ -333,6 +335,8 @@ def text_spans(data, starts, lengths, tag, begin, offsets, valid):  # type: igno
             return i
         begin[i] = at
         total += size
+        if total > MAX_OFFSET:
+            return TOO_MANY
     offsets[starts.size] = total
     return -1
 
@@ -361,6 +365,8 @@ def list_spans(data, starts, lengths, field, width, begin, offsets, valid):  # t
             return i
         begin[i] = after
         total += inner // width
+        if total > MAX_OFFSET:
+            return TOO_MANY
     offsets[starts.size] = total
     return -1
 

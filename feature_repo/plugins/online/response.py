@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -32,14 +33,16 @@ def statuses(plan: ViewPlan, found: Found, now_us: int | None = None) -> np.ndar
     return result
 
 
-class FastReads:
+class FastReads(ABC):
     """The reading half of an online store, over `read_rows`. To be mixed in before the Feast class."""
 
+    @abstractmethod
     def read_rows(self, config: Any, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
-        raise NotImplementedError  # pragma: no cover (each store has its own)
+        """The rows of each view's keys. Raises `StorageError`."""
 
+    @abstractmethod
     def forget(self, config: Any, plan: ViewPlan, keys: Block) -> None:
-        raise NotImplementedError  # pragma: no cover (each store has its own)
+        """Takes the rows of these keys (one column) away. Raises `StorageError`."""
 
     def key_suffix(self, config: Any) -> bytes:
         """What follows the serialized entity key."""

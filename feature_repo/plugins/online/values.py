@@ -19,6 +19,7 @@ from feature_repo.plugins.online import kernels
 
 _NO_NULLS = np.empty(0, bool)
 _SECONDS = pa.timestamp("s", tz="UTC")
+TOO_MUCH = "a column of this read is larger than Arrow holds in one array (2^31 bytes or elements); read fewer contents"
 NULL_SECONDS = np.iinfo(np.int64).min  # what Feast writes for a timestamp that is null
 
 
@@ -274,7 +275,10 @@ def decode(block: Block, kind: Kind) -> pa.Array:
         return _array(values, valid, kind.arrow)
     if kind.way == "texts":
         begin, offsets = np.empty(rows, np.int64), np.empty(rows + 1, np.int32)
-        if kernels.text_spans(data, starts, lengths, kind.tag, begin, offsets, valid) >= 0:
+        odd = kernels.text_spans(data, starts, lengths, kind.tag, begin, offsets, valid)
+        if odd == kernels.TOO_MANY:
+            raise StorageError(TOO_MUCH)
+        if odd >= 0:
             return _odd(block, kind)
         held = np.empty(int(offsets[-1]), np.uint8)
         kernels.gather_spans(data, begin, offsets, 1, held)
@@ -294,6 +298,8 @@ def float_lists(block: Block, kind: Kind) -> pa.ListArray | None:
     odd = kernels.list_spans(
         block.data, block.starts[0], block.lengths[0], kind.field, kind.width, begin, offsets, valid
     )
+    if odd == kernels.TOO_MANY:
+        raise StorageError(TOO_MUCH)
     if odd >= 0:
         return None
     items = np.empty(int(offsets[-1]), np.float32 if kind.width == 4 else np.float64)

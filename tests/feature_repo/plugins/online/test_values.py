@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import StorageError
-from feature_repo.plugins.online.rows import block_of
-from feature_repo.plugins.online.values import KINDS, decode, encode
+from feature_repo.plugins.online.values import KINDS, Block, block_of, decode, encode
 from feature_repo.plugins.online.views import ViewPlan
 
 INT32, INT64 = st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63) + 1, 2**63 - 1)
@@ -78,6 +77,17 @@ def test_damage_and_other_types_are_said() -> None:
         encode([pa.array([2**40])], [KINDS["INT32"]], ["plays"])
     with pytest.raises(StorageError, match="a list holds a null"):
         encode([pa.array([[1, None]])], [KINDS["INT64_LIST"]], ["counts"])
+
+
+@pytest.mark.parametrize("kind", ["STRING", "FLOAT_LIST"])
+def test_more_than_arrow_holds_is_refused(kind: str) -> None:
+    """Rows that all point at the same megabyte; their offsets would not fit 32 bits."""
+    one: Any = "x" * 2**20 if kind == "STRING" else [1.0] * 2**18
+    block = encode([pa.array([one], KINDS[kind].arrow)], [KINDS[kind]])
+    times = 2**11 if kind == "STRING" else 2**13
+    many = Block(block.data, np.repeat(block.starts, times, axis=1), np.repeat(block.lengths, times, axis=1))
+    with pytest.raises(StorageError, match="read fewer contents"):
+        decode(many, KINDS[kind])
 
 
 def test_times_are_the_second_that_holds_them() -> None:
