@@ -321,7 +321,7 @@ def decode_numbers(data, starts, lengths, tags, out):  # type: ignore[no-untyped
 
 @_jit
 def text_spans(data, starts, lengths, tag, begin, offsets, valid):  # type: ignore[no-untyped-def]
-    """Where each string's bytes begin, and the Arrow offsets of all of them; as `decode_floats` otherwise, or TOO_MANY."""
+    """Where each string's bytes begin, and the Arrow offsets of all; else as `decode_floats`, or TOO_MANY."""
     total = 0
     for i in range(starts.size):
         offsets[i] = total
