@@ -19,6 +19,7 @@ Watched = Mapping[tuple[Any, str], str]
 def watched(functions: Watched) -> Iterator[dict[str, float]]:
     """Collects, by label, the thread CPU seconds that the functions take without those of watched ones within."""
     spent: dict[str, float] = {}
+    lock = threading.Lock()
     inner = threading.local()  # a stack of the time that watched functions took within another
 
     def measure(label: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -29,7 +30,8 @@ def watched(functions: Watched) -> Iterator[dict[str, float]]:
             return function(*arguments, **named)
         finally:
             took = time.thread_time() - start
-            spent[label] = spent.get(label, 0.0) + took - stack.pop()
+            with lock:
+                spent[label] = spent.get(label, 0.0) + took - stack.pop()
             stack[-1] += took
 
     def wrap(function: Callable[..., Any], label: str) -> Callable[..., Any]:

@@ -54,7 +54,7 @@ class KeyLayout:
 
     def keys(self, columns: Sequence[Any], suffix: bytes = b"") -> Keys:
         """Keys of rows, given the join keys' columns, lists of Python values or Arrow arrays, in the order of the
-        names. Raises `StorageError` as `block` does."""
+        names. Raises `StorageError` as `block` does, and Arrow's own error for values that are of no one type."""
         if len(columns[0]) <= FEW:
             values = self._few(columns, suffix)
             if values is not None:

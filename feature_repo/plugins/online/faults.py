@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 def patiently(options: Any, function: Callable[..., T], *arguments: Any) -> T:
     """Calls the function, again for `options.retry_seconds` while Redis is away. Raises `StorageError`."""
-    deadline = None
+    deadline = time.monotonic() + options.retry_seconds
     pause = FIRST_PAUSE_S
     while True:
         try:
@@ -27,9 +27,7 @@ def patiently(options: Any, function: Callable[..., T], *arguments: Any) -> T:
             if not _is_passing(error):
                 raise _explained(options, error) from error
             failure = error
-        now = time.monotonic()
-        deadline = deadline or now + options.retry_seconds
-        if now + pause > deadline:
+        if time.monotonic() + pause > deadline:
             raise _explained(options, failure) from failure
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -2,7 +2,8 @@
 
 A *block* holds the encoded values of some columns: `data` (uint8), and for column c and row i `starts[c, i]` and
 `lengths[c, i]`. Length -1 means that there is nothing (Redis's nil); length 0 is Feast's null. The writers below append
-to `data` at `at` and return where they ended; the caller has made room (the bounds are in `values.py`).
+to `data` at `at` and return where they ended; the caller has made room (the bounds are in `values.py`), except for
+`feature_vectors`, which makes its own.
 
 All of them stand in one file because numba's cache on disk knows only the file of the function that was called: what it
 calls in another file could change without being compiled again.

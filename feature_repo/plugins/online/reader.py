@@ -76,10 +76,11 @@ class OnlineFeatures:
         lengths = np.diff(np.asarray(column.offsets))[valid]
         told = sorted({int(n) for n in lengths})
         width = told[0] if told else dim or 0
-        if told != [width] or dim not in (None, width):
+        if len(told) > 1 or dim not in (None, width):
             raise StorageError(f"{name!r} holds vectors of {', '.join(map(str, told))} dimensions")
         whole = np.full((len(column), width), np.nan, np.float32)
-        whole[valid] = np.asarray(column.flatten()).reshape(-1, width)
+        if width:
+            whole[valid] = np.asarray(column.flatten()).reshape(-1, width)
         return whole
 
     def numbers(self, names: Sequence[str] | None = None) -> np.ndarray:
@@ -176,7 +177,7 @@ class OnlineReader:
     store: Any
     features: Any
     full_feature_names: bool = True
-    _known: tuple[Any, _Request] | None = field(default=None, repr=False)
+    _known: tuple[Any, Any, _Request] | None = field(default=None, repr=False)
 
     def read(self, entities: Mapping[str, Sequence[Any] | pa.Array]) -> OnlineFeatures:
         """The features of each row of `entities` (join key → values), in order. Raises `StorageError`, and
@@ -206,19 +207,23 @@ class OnlineReader:
         return OnlineFeatures(given, request, online.read_rows(config, request.plans, keys))
 
     def _resolve(self) -> _Request:
+        """What the features mean, worked out again when Feast's registry cache was renewed or they are others."""
         registry = self.store.registry
-        renewed = getattr(registry, "cached_registry_proto_created", None)
-        if self._known and renewed is not None and self._known[0] is renewed and registry.is_cache_valid():
-            return self._known[1]
+        features = self.features
+        asked = (tuple(features) if isinstance(features, list) else features, self.full_feature_names)
+        if (
+            self._known
+            and self._known[0] is _renewed(registry)
+            and self._known[1] == asked
+            and registry.is_cache_valid()
+        ):
+            return self._known[2]
         from feast.feature_service import FeatureService
         from feast.utils import _get_cached_request_context
 
-        features = self.features
         if isinstance(features, str):
             features = self.store.get_feature_service(features, allow_cache=True)
-        context = _get_cached_request_context(
-            self.store.registry, self.store.project, features, self.full_feature_names
-        )
+        context = _get_cached_request_context(registry, self.store.project, features, self.full_feature_names)
         grouped, on_demand = context[5], context[1]
         if on_demand:
             name = features.name if isinstance(features, FeatureService) else ", ".join(features)
@@ -226,7 +231,7 @@ class OnlineReader:
         # Feast groups the features by sets, which have no order of their own: the request's is kept here.
         order = [self._column(*ref.rsplit(":", 1)) for ref in context[0]]
         request = _Request([self._step(table, sorted(requested)) for table, requested in grouped], order)
-        self._known = (renewed, request)
+        self._known = None if _renewed(registry) is None else (_renewed(registry), asked, request)
         return request
 
     def _column(self, view: str, feature: str) -> str:
@@ -241,6 +246,11 @@ class OnlineReader:
             columns=tuple(self._column(name, feature) for feature in requested),
             view=name,
         )
+
+
+def _renewed(registry: Any) -> Any:
+    """When the registry's cache was made, None where it keeps none."""
+    return getattr(registry, "cached_registry_proto_created", None)
 
 
 _DUMMY = "__dummy_id"  # Feast's join key of a view without entities; its value is the empty string

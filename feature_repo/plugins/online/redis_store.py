@@ -109,7 +109,7 @@ class EarmarkRedisOnlineStore(FastReads, RedisOnlineStore):
             return sum(pool.map(write, batches))
 
     def read_rows(self, config: RepoConfig, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
-        """The rows of each view's keys all in one round trip. Raises `StorageError`."""
+        """The rows of each view's keys, all in one round trip. Raises `StorageError`."""
         client, options = self._get_client(config.online_store), config.online_store
         if options.redis_type == RedisType.redis_cluster:
             return patiently(options, read_cluster, client, plans, keys)

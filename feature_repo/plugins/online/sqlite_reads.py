@@ -16,12 +16,13 @@ from feature_repo.plugins.online.values import Block
 from feature_repo.plugins.online.views import ViewPlan
 
 KEYS_A_QUERY = 500  # SQLite takes 32,766 parameters; more than this many gain nothing
-FEW = 8  # keys whose values are placed one by one
+PLACED_ONE_BY_ONE = 8  # keys at most
+LEAST_STAMP = -(2**62)
 
 
 def read(connection: sqlite3.Connection, plan: ViewPlan, keys: Keys) -> Found:
     """The rows of a view's keys."""
-    if len(keys) <= FEW:
+    if len(keys) <= PLACED_ONE_BY_ONE:
         return _read_few(connection, plan, keys.values)
     return _Reading(plan, keys.values).run(connection)
 
@@ -30,27 +31,29 @@ def _read_few(connection: sqlite3.Connection, plan: ViewPlan, keys: list[bytes])
     rows = len(keys)
     column_of, sql, names = _few_query(plan, rows)
     starts, lengths = [0] * (len(column_of) * rows), [-1] * (len(column_of) * rows)
-    stamps: list[int | None] = [None] * rows
+    stamps, found = [LEAST_STAMP] * rows, [False] * rows
     pieces, at = [], 0
     for key, feature, value, stamp in connection.execute(sql, keys + names).fetchall():
+        row = keys.index(key)
+        if stamp > stamps[row]:  # a push of some features leaves the others' times
+            stamps[row] = stamp
         if feature in column_of:
-            row = keys.index(key)
             place = column_of[feature] * rows + row
-            starts[place], lengths[place], stamps[row] = at, len(value), stamp
+            starts[place], lengths[place], found[row] = at, len(value), True
             pieces.append(value)
             at += len(value)
     for row, key in enumerate(keys):
         if (first := keys.index(key)) < row:  # a key that was asked for twice
             for column in (starts, lengths):
                 column[row::rows] = column[first::rows]
-            stamps[row] = stamps[first]
+            stamps[row], found[row] = stamps[first], found[first]
     block = Block(
         np.frombuffer(b"".join(pieces), np.uint8),
         np.array(starts, np.int64).reshape(len(column_of), rows),
         np.array(lengths, np.int32).reshape(len(column_of), rows),
     )
-    event_us = [0 if stamp is None else 1_000_000 * unstamp(stamp) for stamp in stamps]
-    return Found(block, np.array(event_us, np.int64), np.array([stamp is not None for stamp in stamps], bool))
+    event_us = [1_000_000 * unstamp(stamp) if there else 0 for stamp, there in zip(stamps, found, strict=True)]
+    return Found(block, np.array(event_us, np.int64), np.array(found, bool))
 
 
 def _few_query(plan: ViewPlan, rows: int) -> tuple[dict[str, int], str, list[Any]]:
@@ -82,7 +85,7 @@ class _Reading:
         self._place = {key: row for row, key in reversed(list(enumerate(self._keys)))}
         shape = (len(plan.features), len(self._keys))
         self._starts, self._lengths = np.zeros(shape, np.int64), np.full(shape, -1, np.int32)
-        self._event, self._found = np.zeros(shape[1], np.int64), np.zeros(shape[1], bool)
+        self._event, self._found = np.full(shape[1], np.iinfo(np.int64).min), np.zeros(shape[1], bool)
         self._data: list[np.ndarray] = []
         self._size = 0
 
@@ -99,9 +102,10 @@ class _Reading:
         event, found, starts, lengths = self._event, self._found, self._starts, self._lengths
         if len(unique) < len(self._keys):  # keys that were asked for twice
             first = np.array([self._place[key] for key in self._keys])
-            starts, lengths, event, found = starts[:, first], lengths[:, first], event[first], found[first]
+            starts, lengths = np.ascontiguousarray(starts[:, first]), np.ascontiguousarray(lengths[:, first])
+            event, found = event[first], found[first]
         data = np.concatenate(self._data) if self._data else np.empty(0, np.uint8)
-        return Found(Block(data, starts, lengths), event, found)
+        return Found(Block(data, starts, lengths), np.where(found, event, 0), found)
 
     def _numbers(self, connection: sqlite3.Connection, keys: Sequence[Any], columns: Sequence[int]) -> None:
         listed, column_at = self._listed(columns)
@@ -147,14 +151,15 @@ class _Reading:
             f"SELECT entity_key, feature_name, value, event_ts FROM {quoted(table_name(self._plan))} {where}",
             [*keys, *names],
         ).fetchall():
+            row = self._place[key]
+            self._event[row] = max(self._event[row], unstamp(stamp) * 1_000_000)
             column = column_of.get(feature)
             if column is None:
                 continue
-            row = self._place[key]
             self._starts[column, row], self._lengths[column, row] = at, len(value)
             held.append(value)
             at += len(value)
-            self._event[row], self._found[row] = unstamp(stamp) * 1_000_000, True
+            self._found[row] = True
         self._add(np.frombuffer(b"".join(held), np.uint8))
 
     def _add(self, data: np.ndarray) -> None:

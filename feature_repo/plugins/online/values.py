@@ -291,8 +291,7 @@ def decode(block: Block, kind: Kind) -> pa.Array:
 
 
 def float_lists(block: Block, kind: Kind) -> pa.ListArray | None:
-    """Lists of float32 or float64; None where some are encoded in another way. The values lie in one buffer, so that
-    `matrix` of lists of one length is a view."""
+    """Lists of float32 or float64; None where some are encoded in another way."""
     rows = block.rows
     begin, offsets, valid = np.empty(rows, np.int64), np.empty(rows + 1, np.int32), np.empty(rows, bool)
     odd = kernels.list_spans(

@@ -4,12 +4,12 @@ TLS, authentication, cluster), so all of its configuration holds here."""
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -18,11 +18,10 @@ from feature_repo.plugins.online import kernels
 from feature_repo.plugins.online.values import Block
 
 FIRST_BUFFER = 1 << 20
-LARGEST_IDLE_BUFFER = 16 << 20
+LARGEST_IDLE_BUFFER = 4 << 20
 SMALL = 1 << 16  # bytes that are cheaper to join than to send apart
-FEW_CONNECTIONS = 64  # a pool that may open fewer gets its connections back after every conversation
-LONGEST_IDLE_S = 10.0  # a wire that rested longer is checked by redis-py, which sees whether Redis has hung up
-_resting: WeakKeyDictionary[Any, deque[Wire]] = WeakKeyDictionary()
+RESTING = 8  # wires that rest beside a pool; a pool that may open fewer than twice as many gets all of them back
+LONGEST_AWAY_S = 10.0  # then a connection goes through its pool again, which renews logins and follows a failover
 
 
 class Moved(Exception):
@@ -34,47 +33,57 @@ class ServerError(Exception):
 
 
 class borrow:
-    """A wire over a connection of the client's pool, as a context. After any exception its connection is closed, as
-    replies may be under way, and so is every other that rests: Redis may have gone.
+    """A wire over a connection of the client's pool, as a context. After any exception the connection is closed, as
+    replies may be under way.
 
-    Wires rest here between conversations and not in the pool, whose own checks cost a small read a fifth of its time.
+    Between conversations wires rest beside the pool and not in it: its own checks cost a small read a fifth of its
+    time.
     """
 
     def __init__(self, client: Any) -> None:
-        self._client = client
+        self._pool = client.connection_pool
 
     def __enter__(self) -> Wire:
-        resting = _resting.get(self._client)
+        resting = self._pool.__dict__.get(_RESTING)
         while resting:
             try:
-                wire = resting.pop()
+                wire: Wire = resting.pop()
             except IndexError:  # another thread took the last one
                 break
             if wire.process != os.getpid():  # its socket is our parent's
                 continue
-            if time.monotonic() - wire.since < LONGEST_IDLE_S:
+            if wire.is_idle():
                 self._wire = wire
                 return wire
-            self._client.connection_pool.release(wire.connection)
-        self._wire = Wire(self._client.connection_pool.get_connection())
+            wire.connection.disconnect()
+            self._pool.release(wire.connection)
+        connection = self._pool.get_connection()
+        try:
+            self._wire = Wire(connection)
+        except BaseException:
+            self._pool.release(connection)
+            raise
         return self._wire
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        wire, pool = self._wire, self._client.connection_pool
+        wire, pool = self._wire, self._pool
+        resting: deque[Wire] = pool.__dict__.setdefault(_RESTING, deque())
         if kind is not None:
             wire.connection.disconnect()
             pool.release(wire.connection)
-            resting = _resting.get(self._client)
-            while resting:
-                with suppress(IndexError):
-                    other = resting.pop()
-                    if other.process == os.getpid():
-                        pool.release(other.connection)
-        elif pool.max_connections < FEW_CONNECTIONS:
-            pool.release(wire.connection)
-        else:
+        elif wire.is_young() and len(resting) < RESTING and pool.max_connections >= 2 * RESTING:
             wire.rest()
-            _resting.setdefault(self._client, deque()).append(wire)
+            resting.append(wire)
+        else:
+            pool.release(wire.connection)
+        while resting and not resting[0].is_young():  # the first rests longest; under little load nobody takes it
+            with suppress(IndexError):
+                old = resting.popleft()
+                if old.process == os.getpid():
+                    pool.release(old.connection)
+
+
+_RESTING = "_earmark_resting"  # on the pool itself, so that they go when it does
 
 
 def bulk(data: bytes) -> bytes:
@@ -91,15 +100,22 @@ class Wire:
 
     def __init__(self, connection: Any) -> None:
         self.connection, self.process = connection, os.getpid()
-        self.since = 0.0
-        """When it was last put aside, in seconds of the monotonic clock."""
+        self._taken = time.monotonic()
         self._socket = connection._get_socket()
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
         self.buffer = np.empty(FIRST_BUFFER, np.uint8)
         self._at = self._end = 0
 
+    def is_young(self) -> bool:
+        return time.monotonic() - self._taken < LONGEST_AWAY_S
+
+    def is_idle(self) -> bool:
+        """Whether it may be used again: nobody closed its socket, and nothing came in, not even that Redis hung up."""
+        return self.is_young() and self.connection._get_socket() is self._socket and not self._poll.poll(0)
+
     def rest(self) -> None:
         """To be called when a conversation is over."""
-        self.since = time.monotonic()
         if self.buffer.size > LARGEST_IDLE_BUFFER:
             self.buffer = np.empty(FIRST_BUFFER, np.uint8)
         self._at = self._end = 0

@@ -11,9 +11,9 @@ import pytest
 from feast.protos.feast.types.Value_pb2 import Value
 
 from core.errors import ConfigError, StorageError
-from feature_repo.plugins.online.reader import OnlineReader
+from feature_repo.plugins.online.reader import OnlineFeatures, OnlineReader
 from feature_repo.plugins.online.rows import rows_of_protos
-from feature_repo.plugins.online.values import KINDS, encode
+from feature_repo.plugins.online.values import KINDS, block_of, decode, encode
 from feature_repo.plugins.online.views import ViewPlan, plan_view
 from tests.feature_repo.plugins.online.conftest import needs_redis, online_settings
 from tests.feature_repo.plugins.online.world import FEATURES, World, row
@@ -63,6 +63,52 @@ def test_a_pushed_row_that_lacks_features_leaves_them(world: World) -> None:
     assert online.write_rows(config, plan, rows, pushed=True) == 2
     found = world.read(["a", "b"], ["title", "plays"])
     assert (found["title"], found["plays"]) == (["new", "old"], [7, 9])
+
+
+def test_a_push_of_some_features_keeps_the_row_young(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """However many are read: the row is as old as the latest of its values."""
+    from datetime import UTC, datetime, timedelta
+
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+
+    from tests.feature_repo.plugins.online.world import START
+
+    world = World(tmp_path, online_settings("sqlite", tmp_path, request), ttl=timedelta(hours=1))
+    now = (datetime.now(UTC) - START).total_seconds()
+    ids = [f"c{n}" for n in range(12)]
+    world.add([row(one, now - 7200, 0, title="old", plays=1, tempo=2.0) for one in ids])
+    world.materialise()
+    online, config = world.store._get_provider().online_store, world.store.config
+    plan = plan_view(config, world.store.get_feature_view("view"))
+    keys = [EntityKey(join_keys=["content_id"], entity_values=[Value(string_val=one)]) for one in ids]
+    data = [(key, {"plays": Value(int64_val=9)}, datetime.now(UTC), None) for key in keys]
+    online.write_rows(config, plan, rows_of_protos(plan, data, online.key_suffix(config)), pushed=True)
+    for features in (["plays", "tempo"], ["plays", "title"]):
+        reader = OnlineReader(world.store, [f"view:{name}" for name in features])
+        for count in (1, 8, 9, 12):
+            found = reader.read({"content_id": ids[:count]})
+            assert found.status[f"view__{features[1]}"].tolist() == [1] * count
+            assert found.table["view__plays"].to_pylist() == [9] * count
+
+
+def test_a_matrix_where_there_is_no_list() -> None:
+    null = Value(null_val=0).SerializeToString()
+    empty = Value(float_list_val={}).SerializeToString()
+    kind = KINDS["FLOAT_LIST"]
+    for values, width in (([null, null], 0), ([null, empty], 0), ([null, None], 3)):
+        column = decode(block_of([values]), kind)
+        found = OnlineFeatures._odd_matrix(column, "embedding", width or None)
+        assert found.shape == (2, width) and np.isnan(found).all()
+
+
+def test_a_reader_follows_what_it_is_asked_for(sqlite_world: World) -> None:
+    sqlite_world.push([row("a", 1, 0, title="one", plays=3)])
+    reader = OnlineReader(sqlite_world.store, ["view:title"])
+    assert reader.read({"content_id": ["a"]}).table.column_names == ["content_id", "view__title"]
+    reader.features = ["view:plays"]
+    assert reader.read({"content_id": ["a"]}).table.column_names == ["content_id", "view__plays"]
+    reader.full_feature_names = False
+    assert reader.read({"content_id": ["a"]}).table.column_names == ["content_id", "plays"]
 
 
 def test_a_null_time_of_feast_s_is_no_number(world: World) -> None:

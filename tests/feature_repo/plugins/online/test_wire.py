@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import time
+import weakref
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -55,22 +59,61 @@ def test_a_small_pool_gets_its_connections_back(redis_server: Redis) -> None:
     small.close()
 
 
-def test_after_a_failure_nothing_rests(client: Any) -> None:
-    """Replies may be under way, and the other connections may be broken too."""
-    with pytest.raises(ValueError, match="stop"), borrow(client), borrow(client) as second:
-        second.send(command(b"PING"))
+def test_a_large_pool_is_not_emptied_by_those_that_rest(redis_server: Redis) -> None:
+    import redis
+
+    large = redis.Redis(port=redis_server.port, max_connections=64)
+    with ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(borrow(large))
+    assert in_use(large) == wire.RESTING
+    assert large.ping()
+    large.close()
+
+
+def test_after_a_failure_the_connection_is_closed(client: Any) -> None:
+    """Replies may be under way."""
+    before = own_id(client)
+    with pytest.raises(ValueError, match="stop"), borrow(client) as found:
+        found.send(command(b"PING"))
         raise ValueError("stop")
     assert in_use(client) == 0
-    before = own_id(client)
-    assert own_id(client) == before
-
-
-def test_one_that_rested_long_is_looked_at(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis hangs up on who is idle (its option `timeout`); redis-py sees that and connects again."""
-    before = own_id(client)
-    monkeypatch.setattr(wire, "LONGEST_IDLE_S", 0.0)
-    client.execute_command("CLIENT", "KILL", "ID", before)
     assert own_id(client) > before
+
+
+@pytest.mark.parametrize("how", ["killed", "closed"])
+def test_one_that_went_bad_while_it_rested_is_not_used(client: Any, how: str) -> None:
+    """Redis hangs up on who is idle (its option `timeout`), and somebody may close the client."""
+    before = own_id(client)
+    if how == "killed":
+        client.execute_command("CLIENT", "KILL", "ID", before)
+        time.sleep(0.05)
+    else:
+        client.close()
+    assert own_id(client) > before
+
+
+def test_a_connection_goes_through_its_pool_again(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There logins are renewed."""
+    with borrow(client), borrow(client):
+        pass
+    assert in_use(client) == 2
+    monkeypatch.setattr(wire, "LONGEST_AWAY_S", 0.0)
+    own_id(client)
+    assert in_use(client) == 0
+
+
+def test_a_client_that_is_dropped_closes_its_connections(redis_server: Redis) -> None:
+    import redis
+
+    own = redis.Redis(port=redis_server.port)
+    with borrow(own) as found:
+        number = found._socket.fileno()
+    assert Path(f"/proc/self/fd/{number}").readlink().name.startswith("socket")
+    held = weakref.ref(own.connection_pool)
+    del own, found
+    gc.collect()
+    assert held() is None
 
 
 def test_a_child_process_opens_its_own(client: Any) -> None:
@@ -89,7 +132,7 @@ def test_redis_restarted_while_connections_rest(tmp_path: Path) -> None:
     server = Redis(tmp_path).start()
     try:
         where = f"127.0.0.1:{server.port}"
-        world = World(tmp_path / "world", {"type": REDIS, "connection_string": where, "retry_seconds": 20.0})
+        world = World(tmp_path / "world", {"type": REDIS, "connection_string": where, "retry_seconds": 0.0})
         world.push([row("a", 1, 0, title="before")])
         barrier = threading.Barrier(3)
 
