@@ -9,7 +9,7 @@ from typing import Any
 
 from core.errors import IndexUnavailable
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,16 @@ class Manifest:
     factory: str  # FAISS factory string
     why: str  # the choice, for people
     parameters: dict[str, int]  # search parameters, such as efSearch
-    recall: dict[str, float]  # recall@k against exact search on the sampled queries, by k
+    recall: dict[str, float]  # recall@k against exact search on queries that were held out, by k
     source: str  # hash of the ids and work keys that went in: an unchanged input is not built again
     next_id: int  # the first id never given
     created: str
     files: dict[str, str] = field(default_factory=dict)
-    format: int = FORMAT
+    recall_error: float = 0.0  # standard error of recall@10
+    latency_ms: dict[str, float] = field(default_factory=dict)  # of single queries on one thread: p50, p95
+    bytes_per_vector: float = 0.0
+    refused: list[str] = field(default_factory=list)  # choices that were tried before, and what they reached
+    format: int = FORMAT  # 1: the FAISS file maps labels to ids itself; from 2 on a label is a row of the ids
 
     def to_bytes(self) -> bytes:
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode()
@@ -46,6 +50,6 @@ class Manifest:
         if version > FORMAT:
             raise IndexUnavailable(f"{where} has format {version}; this Earmark reads up to {FORMAT}: update it")
         try:
-            return cls(**record)
+            return cls(**record)  # what an earlier format did not say has its default
         except TypeError as error:
             raise IndexUnavailable(f"the manifest of {where} is damaged: {error}") from error

@@ -7,13 +7,14 @@ readers that hold it and for going back.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import dataclasses
 import json
 import os
 import shutil
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +22,14 @@ import pyarrow as pa
 from core.errors import IndexUnavailable, StorageError
 from core.storage import LocalStorage
 from core.tables import decode, encode
-from index.build import build, check_vectors
+from index.build import build, check_vectors, filled
 from index.ids import assign
-from index.manifest import Manifest
+from index.load import IDS_FILE, INDEX_FILE, METADATA_FILE, intact, load, load_metadata, sha256
+from index.manifest import FORMAT, Manifest
 
 CURRENT = "CURRENT"
-INDEX_FILE, IDS_FILE, MANIFEST_FILE = "index.faiss", "ids.parquet", "manifest.json"
+MANIFEST_FILE = "manifest.json"
+TOLERANCE = 0.01  # recall@10 that a version may lose to the one before it
 KEPT_VERSIONS = 2
 STAGING = ".staging-"
 
@@ -40,16 +43,22 @@ def publish_vectors(
     dim: int,
     source: str,
     factory: str | None = None,
+    memory_bytes: float | None = None,
     target_recall: float = 0.95,
+    gate: float | None = None,
+    tolerance: float = TOLERANCE,
     windows: str | None = None,
+    metadata: pa.Table | None = None,
     pinned: Collection[str] = (),
 ) -> Manifest:
     """Builds and publishes `folder/name` from `vectors` (content_id, embedding; also `windows` where a content has
     several); returns the manifest of the version that is current then.
 
-    Nothing is built where `source` is that of the current version. Raises `EarmarkError` for vectors that cannot be
-    indexed, `IndexUnavailable` below the recall gate; the current version stays. Versions that are `pinned` (a release
-    points at them) are not retired.
+    `metadata` (content_id, and a row a content of what may be filtered by) is published with it. Nothing is built where
+    `source` is that of the current version. Raises `EarmarkError` for vectors that cannot be
+    indexed, `IndexUnavailable` below the recall gate, or below what the current version found by more than `tolerance`
+    (as far as that was asked for: exact search may give way to an index that reaches the target); the current version
+    stays. Versions that are `pinned` (a release points at them) are not retired.
     """
     before = current_manifest(folder, name)
     if before and (before.source, before.model_id, before.dim) == (source, model_id, dim) and intact(folder, before):
@@ -63,7 +72,15 @@ def publish_vectors(
     ids, next_id = assign(previous, next_id, keys)
     numbers = ids["id"].to_numpy()
     check_vectors(matrix, numbers, dim)
-    built = build(matrix, numbers, factory=factory, target_recall=target_recall)
+    built = build(matrix, factory=factory, memory_bytes=memory_bytes, target_recall=target_recall, gate=gate)
+    recall = built.quality.recall
+    if before and (before.model_id, before.dim) == (model_id, dim):
+        least = min(before.recall["10"], target_recall) - tolerance
+        if recall["10"] < least:
+            raise IndexUnavailable(
+                f"recall@10 is {recall['10']:.3f} with {built.choice.factory}, and {before.recall['10']:.3f} in the "
+                f"published version: not published below {least:.3f}"
+            )
     now = datetime.now(UTC)
     manifest = Manifest(
         name=name,
@@ -72,30 +89,50 @@ def publish_vectors(
         metric="inner_product",
         dim=dim,
         count=len(matrix),
-        factory=built.factory,
-        why=built.why,
+        factory=built.choice.factory,
+        why=built.choice.why,
         parameters=built.parameters,
-        recall=built.recall,
+        recall=recall,
         source=source,
         next_id=next_id,
         created=now.isoformat(),
+        recall_error=built.quality.recall_error,
+        latency_ms=built.quality.latency_ms,
+        refused=built.refused,
     )
-    import faiss
-
-    return _commit(folder, manifest, faiss.serialize_index(built.faiss_index).tobytes(), ids, pinned)
+    return _commit(folder, manifest, built.faiss_index, ids.take(built.order), metadata, pinned)
 
 
 def _commit(
-    folder: Path, manifest: Manifest, index_bytes: bytes, ids: pa.Table, pinned: Collection[str] = ()
+    folder: Path,
+    manifest: Manifest,
+    index: Any,
+    ids: pa.Table,
+    metadata: pa.Table | None,
+    pinned: Collection[str] = (),
 ) -> Manifest:
+    import faiss
+
     home = folder / manifest.name
     clean(home)
-    files = {INDEX_FILE: index_bytes, IDS_FILE: encode(ids)}
-    manifest = Manifest(**{**vars(manifest), "files": {n: hashlib.sha256(d).hexdigest() for n, d in files.items()}})
     staging = home / f"{STAGING}{manifest.version}"
     storage = LocalStorage(staging)
-    for file, data in {**files, MANIFEST_FILE: manifest.to_bytes()}.items():
-        storage.write(file, data)
+    storage.write(IDS_FILE, encode(ids))
+    if metadata is not None:
+        storage.write(METADATA_FILE, encode(metadata))
+    try:
+        faiss.write_index(index, str(staging / INDEX_FILE))
+        with open(staging / INDEX_FILE, "rb") as written:
+            os.fsync(written.fileno())
+    except (RuntimeError, OSError) as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise StorageError(f"cannot write the index {manifest.name}: {error}") from error
+    manifest = dataclasses.replace(
+        manifest,
+        files={path.name: sha256(path) for path in sorted(staging.iterdir())},
+        bytes_per_vector=round((staging / INDEX_FILE).stat().st_size / manifest.count, 1),
+    )
+    storage.write(MANIFEST_FILE, manifest.to_bytes())
     try:
         os.rename(staging, home / manifest.version)
     except OSError as error:
@@ -146,12 +183,6 @@ def current_manifest(folder: Path, name: str) -> Manifest | None:
     return None
 
 
-def intact(folder: Path, manifest: Manifest) -> bool:
-    """Whether every file of the version has the checksum of its manifest."""
-    home = folder / manifest.name / manifest.version
-    return all((home / file).is_file() and _sha256(home / file) == want for file, want in manifest.files.items())
-
-
 def remove(folder: Path, name: str, content_ids: list[str], *, purge: bool = False) -> Manifest | None:
     """Publishes the index without these contents and returns its manifest (None where nothing is left).
 
@@ -183,31 +214,22 @@ def remove(folder: Path, name: str, content_ids: list[str], *, purge: bool = Fal
 
 
 def _without(folder: Path, manifest: Manifest, ids: pa.Table, kept: pa.Table) -> Manifest:
-    import faiss
-
-    from index.build import EF_CONSTRUCTION
-
-    path = folder / manifest.name / manifest.version / INDEX_FILE
-    old = faiss.read_index(str(path))
-    numbers = kept["id"].to_numpy()
-    vectors = np.stack([old.reconstruct(int(number)) for number in numbers])
-    inner = faiss.index_factory(manifest.dim, manifest.factory, faiss.METRIC_INNER_PRODUCT)
-    concrete = faiss.downcast_index(inner)
-    if hasattr(concrete, "hnsw"):
-        concrete.hnsw.efConstruction = EF_CONSTRUCTION
-        concrete.hnsw.efSearch = manifest.parameters.get("efSearch", 64)
-    if not inner.is_trained:
-        inner.train(vectors)
-    made = faiss.IndexIDMap2(inner)
-    made.add_with_ids(vectors, numbers)
+    old = load(folder, manifest)
+    rows = np.flatnonzero(np.isin(old.ids["id"].to_numpy(), kept["id"].to_numpy()))
+    made = filled(manifest.factory, old.vectors(rows))
     now = datetime.now(UTC)
-    changes = {
-        "version": f"{now:%Y%m%dT%H%M%S%f}",
-        "count": len(numbers),
-        "created": now.isoformat(),
-        "source": f"{manifest.source} less {ids.num_rows - kept.num_rows}",
-    }
-    return _commit(folder, Manifest(**{**vars(manifest), **changes}), faiss.serialize_index(made).tobytes(), kept)
+    manifest = dataclasses.replace(
+        manifest,
+        version=f"{now:%Y%m%dT%H%M%S%f}",
+        count=len(rows),
+        created=now.isoformat(),
+        source=f"{manifest.source} less {ids.num_rows - kept.num_rows}",
+        format=FORMAT,
+    )
+    metadata = load_metadata(folder, old.manifest)
+    if metadata is not None:
+        metadata = metadata.filter(pa.compute.is_in(metadata["content_id"], value_set=kept["content_id"]))
+    return _commit(folder, manifest, made, old.ids.take(rows), metadata)
 
 
 def clean(home: Path) -> None:
@@ -242,8 +264,3 @@ def _known_ids(folder: Path, name: str) -> tuple[pa.Table | None, int]:
         except (IndexUnavailable, OSError, pa.ArrowInvalid):
             continue
     return table, next_id
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,76 +1,226 @@
-"""Searching a published index."""
+"""Searching a published index: nearest contents, all above a score, among some only, like these and unlike those."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from core.errors import EarmarkError, IndexUnavailable
-from core.tables import decode
-from index.manifest import Manifest
-from index.publish import IDS_FILE, INDEX_FILE, current_version, intact, load_manifest
+from core.errors import ConfigError, EarmarkError, IndexUnavailable, NotFound
+from index.collapse import collapse
+from index.load import BLOCK_ROWS, Loaded, load, load_metadata
+from index.measure import LEAST_DEPTH, exact_top
+from index.parameters import part, search_parameters, takes_selector
+from index.publish import current_version, load_manifest
+
+SPARE = 8  # rows asked for beyond k, for windows, ties and contents that are left out
+EXACT_ROWS = 20_000  # rows that are compared one by one when a filter leaves no more
+EXACT_SHARE = 0.1  # of a graph's rows: where a filter leaves less, its walk meets too few of them
+UNLIKE_WEIGHT = 0.5
 
 
 class Searcher:
-    """A loaded version, read-only; safe to search from several threads."""
+    """A loaded version, read-only; safe to search from several threads. Columns of its metadata may be filtered by."""
 
-    def __init__(self, manifest: Manifest, faiss_index: Any, ids: pa.Table) -> None:
-        self.manifest = manifest
-        self._index = faiss_index
-        self._contents = ids["content_id"].to_pylist()
-        numbers = ids["id"].to_numpy()
-        self._order = np.argsort(numbers)
-        self._numbers = numbers[self._order]
+    def __init__(self, loaded: Loaded, metadata: pa.Table | None = None) -> None:
+        self.manifest = loaded.manifest
+        self._loaded = loaded
+        names = loaded.ids["content_id"].combine_chunks()
+        self._contents = (
+            pc.unique(names).cast(pa.string()).sort()
+        )  # in order, so that a content's number orders as its id does
+        self._content_of = np.asarray(pc.index_in(names, self._contents)).astype(np.int32)
+        self._by_content = np.argsort(self._content_of, kind="stable")
+        self._sorted_contents = self._content_of[self._by_content]
+        self._metadata = _aligned(metadata, self._contents)
 
-    def search(self, vectors: np.ndarray, k: int, exclude: Iterable[str] = ()) -> pa.Table:
-        """The k contents nearest each vector by cosine.
+    @property
+    def columns(self) -> list[str]:
+        """What may be filtered by."""
+        return [] if self._metadata is None else [name for name in self._metadata.column_names if name != _ROW]
 
-        `vectors`: float32 (queries, dim). Windows of one content count once, by their best. Returns columns `query`
-        (row of `vectors`), `content_id` and `score`, best first, equal scores by content id. Raises `EarmarkError`
-        for another dimension or values that are not finite.
+    def search(
+        self, vectors: np.ndarray, k: int, exclude: Iterable[str] = (), where: pc.Expression | None = None
+    ) -> pa.Table:
+        """The k contents nearest each vector by cosine, among those that `where` holds for.
+
+        `vectors`: float32 (queries, dim); `where`: an expression over the metadata, such as
+        `pc.field("kind") == "track"`. Windows of one content count once, by their best. Returns columns `query` (row of
+        `vectors`), `content_id` and `score`, best first, equal scores by content id; fewer than k where there are no
+        more. Raises `EarmarkError` for another dimension or values that are not finite, `ConfigError` for a filter that
+        does not fit the metadata.
         """
+        vectors = self._checked(vectors)
+        if k < 1:
+            raise EarmarkError(f"search for {k} contents: ask for one at least")
+        hidden = self._hidden(exclude, where)
+        rows = self._rows(hidden)
+        results: list[Any] = [None] * len(vectors)
+        todo, depth, wider = np.arange(len(vectors)), max(k + SPARE, LEAST_DEPTH), 1
+        while todo.size:
+            scores, labels, last = self._nearest(vectors[todo], depth, rows, wider)
+            shape = (len(todo), k)
+            contents, best = np.empty(shape, np.int32), np.empty(shape, np.float32)
+            counts, settled = np.empty(len(todo), np.int64), np.empty(len(todo), bool)
+            collapse(scores, labels, self._content_of, hidden, k, contents, best, counts, settled)
+            # What was not found among the lists that were looked at may lie in others.
+            done = np.full(len(todo), True) if last else settled & (counts == k)
+            for n in np.flatnonzero(done):
+                results[todo[n]] = contents[n, : counts[n]], best[n, : counts[n]]
+            todo, depth, wider = todo[~done], depth * 4, wider * 4
+        return self._table(results)
+
+    def above(self, vectors: np.ndarray, score: float, where: pc.Expression | None = None) -> pa.Table:
+        """Every content that is as near to a vector as `score` or nearer; columns and errors as of `search`."""
+        vectors = self._checked(vectors)
+        results = []
+        for query in vectors:
+            k = 64
+            while True:
+                found = self.search(query[None], k, where=where)
+                scores = np.asarray(found["score"])
+                if len(scores) < k or scores[-1] < score:
+                    break
+                k *= 4
+            results.append(found.filter(pa.array(scores >= score)))
+        numbers = [pa.array(np.full(part.num_rows, n), pa.int32()) for n, part in enumerate(results)]
+        parts = [part.set_column(0, "query", n) for part, n in zip(results, numbers, strict=True)]
+        return pa.concat_tables(parts) if parts else self._table([])
+
+    def similar(
+        self, like: Sequence[str], k: int, unlike: Sequence[str] = (), where: pc.Expression | None = None
+    ) -> pa.Table:
+        """The k contents nearest the mean of those that are liked, away from half the mean of the others (Rocchio's
+        feedback), none of them among the answers. Raises `NotFound` for a content that is not in the index."""
+        if not like:
+            raise EarmarkError("similar: name one content at least that is liked")
+        wanted = np.mean([self.vectors(one).mean(axis=0) for one in like], axis=0)
+        if unlike:
+            wanted = wanted - UNLIKE_WEIGHT * np.mean([self.vectors(one).mean(axis=0) for one in unlike], axis=0)
+        length = np.linalg.norm(wanted)
+        if length < 1e-6:
+            raise EarmarkError("similar: what is liked and what is not cancel each other")
+        return self.search(wanted[None] / length, k, exclude={*like, *unlike}, where=where)
+
+    def vectors(self, content_id: str) -> np.ndarray:
+        """What the index holds of a content, float32 (windows, dim). Raises `NotFound`."""
+        number = pc.index_in(pa.scalar(content_id), self._contents).as_py()
+        if number is None:
+            raise NotFound(f"{content_id!r} is not in the index {self.manifest.name}")
+        first, last = np.searchsorted(self._sorted_contents, [number, number + 1])
+        return self._loaded.vectors(np.sort(self._by_content[first:last]))
+
+    def _checked(self, vectors: np.ndarray) -> np.ndarray:
         vectors = np.ascontiguousarray(np.atleast_2d(vectors), np.float32)
-        if vectors.shape[1] != self.manifest.dim:
-            raise EarmarkError(f"query has {vectors.shape[1]} dimensions, the index {self.manifest.dim}")
+        if vectors.ndim != 2 or vectors.shape[1] != self.manifest.dim:
+            raise EarmarkError(f"query has {vectors.shape[-1]} dimensions, the index {self.manifest.dim}")
         if not np.isfinite(vectors).all():
             raise EarmarkError("query has values that are not finite")
-        hidden = set(exclude)
-        queries: list[int] = []
-        contents: list[str] = []
-        scores: list[float] = []
-        depth = min(self.manifest.count, k + len(hidden) + 8)
-        for number, query in enumerate(vectors):
-            best = self._best(query, k, depth, hidden)
-            queries += [number] * len(best)
-            contents += [content for content, _ in best]
-            scores += [score for _, score in best]
+        return vectors
+
+    def _hidden(self, exclude: Iterable[str], where: pc.Expression | None) -> np.ndarray:
+        """Which contents may not be found, bool by content; empty where all may."""
+        out = pa.array(sorted(set(exclude)), pa.string())
+        if where is None and not len(out):
+            return _ALL
+        hidden = np.zeros(len(self._contents), bool)
+        numbers = pc.index_in(out, self._contents).drop_null()
+        hidden[np.asarray(numbers)] = True
+        if where is not None:
+            hidden |= ~self._holds(where)
+        return hidden
+
+    def _holds(self, where: pc.Expression) -> np.ndarray:
+        if self._metadata is None:
+            raise ConfigError(f"the index {self.manifest.name} has no metadata to filter by; publish it with some")
+        try:
+            kept = self._metadata.filter(where)[_ROW]
+        except (pa.ArrowException, KeyError, TypeError) as error:
+            told = ", ".join(self.columns)
+            raise ConfigError(f"the filter does not fit the metadata ({told}): {error}") from error
+        holds = np.zeros(len(self._contents), bool)
+        holds[np.asarray(kept)] = True
+        return holds
+
+    def _rows(self, hidden: np.ndarray) -> np.ndarray | None:
+        """Which rows may be found, bool; None where so few may not that looking a little deeper is cheaper."""
+        if not hidden.size or hidden.sum() <= SPARE:
+            return None
+        return np.asarray(~hidden[self._content_of])
+
+    def _nearest(
+        self, vectors: np.ndarray, depth: int, rows: np.ndarray | None, wider: int
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """(scores, labels, whether looking further finds no more) of the `depth` nearest rows among those that may be
+        found; `wider` is how many times as many lists are looked at as usual."""
+        import faiss
+
+        index, parameters, count = self._loaded.faiss_index, dict(self.manifest.parameters), self.manifest.count
+        if rows is not None:
+            chosen = np.flatnonzero(rows)
+            is_graph = part(index, "IndexHNSW") is not None
+            is_few = chosen.size <= EXACT_ROWS or (is_graph and chosen.size < EXACT_SHARE * count)
+            if is_few or not takes_selector(index):
+                scores, places = self._exact(vectors, chosen, depth)
+                return scores, chosen[places] if chosen.size else places, depth >= chosen.size
+            count = chosen.size
+        depth = min(depth, count)
+        selector, share = None, count / max(1, self.manifest.count)
+        if rows is not None:
+            bits: Any = np.packbits(rows, bitorder="little")
+            selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg]  # takes an array, unlike what its stub says
+        most = {}
+        if "nprobe" in parameters:
+            most["nprobe"] = part(index, "IndexIVF").nlist
+        if "efSearch" in parameters:
+            most["efSearch"] = max(parameters["efSearch"], self.manifest.count)
+            parameters["efSearch"] = max(parameters["efSearch"], depth)
+        for name, limit in most.items():
+            parameters[name] = min(limit, int(np.ceil(parameters[name] * wider / share)))
+        scores, labels = index.search(vectors, depth, params=search_parameters(index, parameters, selector))
+        widest = all(parameters[name] >= limit for name, limit in most.items() if name == "nprobe")
+        return scores, labels, depth >= count and widest
+
+    def _exact(self, vectors: np.ndarray, rows: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest of some rows, compared one by one: (scores, places in `rows`)."""
+        scores = np.empty((len(vectors), 0), np.float32)
+        places = np.empty((len(vectors), 0), np.int64)
+        for first in range(0, len(rows), BLOCK_ROWS):
+            found, at = exact_top(self._loaded.vectors(rows[first : first + BLOCK_ROWS]), vectors, depth)
+            scores, places = np.concatenate([scores, found], 1), np.concatenate([places, at + first], 1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+        return np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
+
+    def _table(self, results: Sequence[tuple[np.ndarray, np.ndarray]]) -> pa.Table:
+        counts = [len(contents) for contents, _ in results]
+        numbers = np.concatenate([np.empty(0, np.int32), *(contents for contents, _ in results)])
+        scores = np.concatenate([np.empty(0, np.float32), *(best for _, best in results)])
         return pa.table(
             {
-                "query": pa.array(queries, pa.int32()),
-                "content_id": pa.array(contents, pa.string()),
+                "query": pa.array(np.repeat(np.arange(len(results)), counts), pa.int32()),
+                "content_id": self._contents.take(pa.array(numbers.astype(np.int32))),
                 "score": pa.array(scores, pa.float32()),
             }
         )
 
-    def _best(self, query: np.ndarray, k: int, depth: int, hidden: set[str]) -> list[tuple[str, float]]:
-        """Looks deeper until k contents are found, or ties at the edge are complete, or all was seen."""
-        while True:
-            found, labels = self._index.search(query[None], depth)
-            best: dict[str, float] = {}
-            seen = [(float(s), int(n)) for s, n in zip(found[0], labels[0], strict=True) if n >= 0]
-            for score, number in seen:
-                content = self._contents[self._order[np.searchsorted(self._numbers, number)]]
-                if content not in hidden:
-                    best[content] = max(score, best.get(content, -2.0))
-            ranked = sorted(best.items(), key=lambda hit: (-hit[1], hit[0]))
-            complete = len(ranked) > k and ranked[k - 1][1] > seen[-1][0]
-            if complete or depth >= self.manifest.count or len(seen) < depth:
-                return ranked[:k]
-            depth = min(self.manifest.count, depth * 4)
+
+_ROW = "__content"  # the column of the metadata that numbers contents
+_ALL = np.empty(0, bool)
+
+
+def _aligned(metadata: pa.Table | None, contents: pa.Array) -> pa.Table | None:
+    """The metadata of the contents that are in the index, with their numbers; of a content that stands twice, the
+    first. A content without metadata fits no filter."""
+    if metadata is None:
+        return None
+    numbers = pc.index_in(metadata["content_id"], contents)
+    metadata = metadata.append_column(_ROW, numbers).filter(pc.is_valid(numbers))
+    _, first = np.unique(np.asarray(metadata[_ROW]), return_index=True)
+    return metadata.take(pa.array(first))
 
 
 def open_index(folder: Path, name: str, *, version: str | None = None, expect_model: str | None = None) -> Searcher:
@@ -78,8 +228,6 @@ def open_index(folder: Path, name: str, *, version: str | None = None, expect_mo
 
     Raises `IndexUnavailable` where there is none, a file is damaged, or its model is not `expect_model`.
     """
-    import faiss
-
     chosen = version or current_version(folder, name)
     if chosen is None:
         raise IndexUnavailable(f"the index {name} has not been published")
@@ -88,8 +236,5 @@ def open_index(folder: Path, name: str, *, version: str | None = None, expect_mo
         raise IndexUnavailable(
             f"the index {name} holds vectors of {manifest.model_id}, the feature view those of {expect_model}"
         )
-    if not intact(folder, manifest):
-        raise IndexUnavailable(f"a file of the index {name} version {chosen} is damaged; publish it again")
-    home = folder / name / chosen
-    loaded = faiss.read_index(str(home / INDEX_FILE))
-    return Searcher(manifest, loaded, decode((home / IDS_FILE).read_bytes()))
+    loaded = load(folder, manifest)
+    return Searcher(loaded, load_metadata(folder, manifest))
