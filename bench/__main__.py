@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.frame import Benchmark, Row, machine, versions
 
-NAMES = ("incremental", "stages", "decode", "feast-history", "feast-materialize", "feast-online")
+NAMES = ("incremental", "stages", "decode", "feast-history", "feast-materialize", "feast-online", "index-search")
 
 
 def main() -> int:

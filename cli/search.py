@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cli.common import add_store, console, local_store, open_run, print_json, table
 
@@ -20,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --id: similar in what (default: audio, else text); with --text: among what (audio and image need "
         "the hub profile's models)",
     )
+    among = parser.add_argument_group("among which contents (all of these must hold)")
+    among.add_argument("--kind", help="track, episode or chapter")
+    among.add_argument("--show", metavar="ID", help="of this show, album or book")
+    among.add_argument("--language", metavar="TAG", help="catalogued in this language (BCP 47)")
+    among.add_argument("--explicit", choices=("yes", "no"), help="catalogued as explicit, or as not explicit")
+    among.add_argument("--since", type=_day, metavar="DATE", help="published on that day (UTC) or later")
+    among.add_argument("--until", type=_day, metavar="DATE", help="published before that day (UTC)")
     parser.add_argument("-k", type=int, default=10, help="how many (default: 10)")
     add_store(parser)
 
@@ -39,9 +48,13 @@ def run(args: argparse.Namespace) -> int:
         image=args.image,
         by=args.by,
         k=args.k,
+        where=_where(args),
     )
     if args.json:
         print_json(found)
+        return 0
+    if not found["hits"]:
+        console().print("No content with a vector fits what was asked for.")
         return 0
     rows = [
         [n, f"{h['score']:.3f}", h["content_id"], h["title"], h["kind"], h["show_id"]]
@@ -57,3 +70,31 @@ def run(args: argparse.Namespace) -> int:
     ]
     console().print(table(f"Most similar by {found['modality']} to {found['query']}", columns, rows))
     return 0
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date such as 2026-01-31") from error
+
+
+def _where(args: argparse.Namespace) -> Any:
+    """What was asked for, as an expression over the content view; None where nothing was."""
+    import operator
+    from functools import reduce
+
+    import pyarrow.compute as pc
+
+    wanted = [
+        pc.field(column) == value
+        for column, value in (("kind", args.kind), ("show_id", args.show), ("declared_language", args.language))
+        if value is not None
+    ]
+    if args.explicit:
+        wanted.append(pc.field("explicit") == (args.explicit == "yes"))
+    if args.since:
+        wanted.append(pc.field("published_at") >= args.since)
+    if args.until:
+        wanted.append(pc.field("published_at") < args.until)
+    return reduce(operator.and_, wanted) if wanted else None

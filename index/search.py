@@ -223,8 +223,16 @@ def _aligned(metadata: pa.Table | None, contents: pa.Array) -> pa.Table | None:
     return metadata.take(pa.array(first))
 
 
-def open_index(folder: Path, name: str, *, version: str | None = None, expect_model: str | None = None) -> Searcher:
-    """Loads a version of `folder/name` (the current one unless named), after its checksums.
+def open_index(
+    folder: Path,
+    name: str,
+    *,
+    version: str | None = None,
+    expect_model: str | None = None,
+    metadata: pa.Table | None = None,
+) -> Searcher:
+    """Loads a version of `folder/name` (the current one unless named), after its checksums. `metadata` (content_id, and
+    a row a content) is filtered by instead of what was published with it.
 
     Raises `IndexUnavailable` where there is none, a file is damaged, or its model is not `expect_model`.
     """
@@ -237,4 +245,4 @@ def open_index(folder: Path, name: str, *, version: str | None = None, expect_mo
             f"the index {name} holds vectors of {manifest.model_id}, the feature view those of {expect_model}"
         )
     loaded = load(folder, manifest)
-    return Searcher(loaded, load_metadata(folder, manifest))
+    return Searcher(loaded, load_metadata(folder, manifest) if metadata is None else metadata)

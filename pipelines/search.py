@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from core.contracts import WORK_KEY
 from core.errors import BadItem, ConfigError, IndexUnavailable, NotFound
 from core.features import CONTENT, embedding_view
@@ -22,8 +24,10 @@ def search(
     image: Path | None = None,
     by: str | None = None,
     k: int = 10,
+    where: Any = None,
 ) -> dict[str, Any]:
-    """The `k` contents nearest by cosine to exactly one query, from the index of the active release.
+    """The `k` contents nearest by cosine to exactly one query, from the index of the active release; `where` is an
+    Arrow expression over the content view's features that they must fulfil.
 
     Returns `modality`, `query` and `hits` (content_id, score, title, kind, show_id), best first, without the query
     itself. Raises `NotFound`, `IndexUnavailable`, and `ConfigError` for a query file that cannot be read.
@@ -53,15 +57,17 @@ def search(
     from index import open_index
 
     model = release["models"][modality]
+    rows = run.tables.latest(CONTENT, [feature.name for feature in CONTENT.features])
+    about = _contents(rows)
     searcher = open_index(
         local_root(run.storage) / "indexes",
         release["indexes"][modality]["name"],
         version=release["indexes"][modality]["version"],
         expect_model=model["model_id"],
+        metadata=rows,
     )
-    about = _contents(run)
     hidden = {c for c, known in about.items() if known is None} | ({content_id} if content_id else set())
-    found = searcher.search(vector, k, exclude=hidden)
+    found = searcher.search(vector, k, exclude=hidden, where=where)
     hits = [
         {"content_id": c, "score": float(s), **(about.get(c) or {"title": None, "kind": None, "show_id": None})}
         for c, s in zip(found["content_id"].to_pylist(), found["score"].to_pylist(), strict=True)
@@ -104,12 +110,12 @@ def _stored_vector(run: Run, release: dict[str, Any], content_id: str, by: str |
     raise NotFound(f"{content_id!r} is not in the store {run.storage.uri}")
 
 
-def _contents(run: Run) -> dict[str, dict[str, Any] | None]:
+def _contents(rows: pa.Table) -> dict[str, dict[str, Any] | None]:
     """What people call each content; None for a removed one, which an index may hold until it is published again."""
-    rows = run.tables.latest(CONTENT, ["title", "kind", "show_id"]).to_pylist()
+    names = ["content_id", WORK_KEY, "title", "kind", "show_id"]
     return {
         row["content_id"]: None
         if row[WORK_KEY] == REMOVED
         else {name: row[name] for name in ("title", "kind", "show_id")}
-        for row in rows
+        for row in rows.select(names).to_pylist()
     }

@@ -66,6 +66,22 @@ def test_search(enriched: Pair, capsys: Output) -> None:
     assert run("search", "--store", store, "--text", "a", "-k", 0) == 2
 
 
+def test_search_among_some(enriched: Pair, capsys: Output) -> None:
+    """Against the catalogue's own words of what is found without a filter."""
+    _, store = enriched
+    every = answer(capsys, "search", "--store", store, "--text", "words", "-k", 100)["hits"]
+    kinds = {hit["kind"] for hit in every}
+    assert kinds
+    for kind in kinds:
+        some = answer(capsys, "search", "--store", store, "--text", "words", "-k", 100, "--kind", kind)["hits"]
+        assert some == [hit for hit in every if hit["kind"] == kind]
+    assert run("search", "--store", store, "--text", "words", "--show", "nobody's", "--since", "2100-01-01") == 0
+    assert "No content with a vector fits" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run("search", "--store", store, "--text", "words", "--until", "yesterday")
+    assert "'yesterday' is no date such as 2026-01-31" in capsys.readouterr().err
+
+
 def test_features_and_training_set(enriched: Pair, capsys: Output, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
