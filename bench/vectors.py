@@ -59,4 +59,3 @@ def glosses(least: int = 100_000) -> np.ndarray | None:
     CACHE.mkdir(parents=True, exist_ok=True)
     np.save(held, found)
     return found
-
