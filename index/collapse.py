@@ -7,17 +7,19 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def collapse(scores, labels, content_of, hidden, k, contents, best, counts, settled):  # type: ignore[no-untyped-def]
+def collapse(scores, labels, content_of, total, hidden, k, contents, best, counts, settled):  # type: ignore[no-untyped-def]
     """Fills, for each query, the k best contents of the rows found, best first and equal scores by content.
 
     `scores` and `labels`: (queries, depth), best first, label -1 where nothing was found; `content_of`: content of each
-    row; `hidden`: whether a content is left out (bool, may be empty). `contents` (int32) and `best` (float32) are of
-    shape (queries, k), `counts` says how many of them hold, and `settled` whether rows further down could not change
-    them.
+    row, of `total` contents; `hidden`: whether a content is left out (bool, may be empty). `contents` (int32) and
+    `best` (float32) are of shape (queries, k), `counts` says how many of them hold, and `settled` whether rows further
+    down could not change them.
     """
     depth = scores.shape[1]
     found, value = np.empty(depth, np.int32), np.empty(depth, np.float32)
-    last_query = np.full(content_of.max() + 1 if content_of.size else 1, -1, np.int64)
+    # A mark a content would cost more than a short search; deep ones look contents up by it.
+    marked = depth > 64
+    last_query = np.full(total if marked else 0, -1, np.int64)
     for q in range(scores.shape[0]):
         size, seen = 0, 0
         for j in range(depth):
@@ -26,9 +28,18 @@ def collapse(scores, labels, content_of, hidden, k, contents, best, counts, sett
                 break
             seen += 1
             content = content_of[label]
-            if last_query[content] == q or (hidden.size > 0 and hidden[content]):
+            if hidden.size > 0 and hidden[content]:
                 continue
-            last_query[content] = q
+            if marked:
+                if last_query[content] == q:
+                    continue
+                last_query[content] = q
+            else:
+                known = False
+                for i in range(size):
+                    known |= found[i] == content
+                if known:
+                    continue
             # Rows come best first: only equal scores are out of the order of contents.
             at = size
             while at > 0 and value[at - 1] == scores[q, j] and found[at - 1] > content:

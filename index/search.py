@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,27 +16,42 @@ from index.load import BLOCK_ROWS, Loaded, load, load_metadata
 from index.measure import LEAST_DEPTH, exact_top
 from index.parameters import part, search_parameters, takes_selector
 from index.publish import current_version, load_manifest
+from index.queries import Queries
 
 SPARE = 8  # rows asked for beyond k, for windows, ties and contents that are left out
+FEW_HIDDEN = 0.1  # share of the contents left out up to which looking deeper is cheaper than telling FAISS
 EXACT_ROWS = 20_000  # rows that are compared one by one when a filter leaves no more
 EXACT_SHARE = 0.1  # of a graph's rows: where a filter leaves less, its walk meets too few of them
-UNLIKE_WEIGHT = 0.5
 
 
-class Searcher:
+Ranked = tuple[np.ndarray, np.ndarray]  # numbers of contents (int32) and their scores (float32), best first
+
+
+class Hidden(NamedTuple):
+    """What may not be found: `contents` by number (bool, empty where all may), and of those the `rows` that may (bool),
+    None where so few may not that looking a little deeper is cheaper."""
+
+    contents: np.ndarray
+    rows: np.ndarray | None
+
+
+NOTHING_HIDDEN = Hidden(np.empty(0, bool), None)
+
+
+class Searcher(Queries):
     """A loaded version, read-only; safe to search from several threads. Columns of its metadata may be filtered by."""
 
     def __init__(self, loaded: Loaded, metadata: pa.Table | None = None) -> None:
         self.manifest = loaded.manifest
         self._loaded = loaded
         names = loaded.ids["content_id"].combine_chunks()
-        self._contents = (
+        self.contents = (
             pc.unique(names).cast(pa.string()).sort()
         )  # in order, so that a content's number orders as its id does
-        self._content_of = np.asarray(pc.index_in(names, self._contents)).astype(np.int32)
+        self._content_of = np.asarray(pc.index_in(names, self.contents)).astype(np.int32)
         self._by_content = np.argsort(self._content_of, kind="stable")
         self._sorted_contents = self._content_of[self._by_content]
-        self._metadata = _aligned(metadata, self._contents)
+        self._metadata = _aligned(metadata, self.contents)
 
     @property
     def columns(self) -> list[str]:
@@ -54,85 +69,63 @@ class Searcher:
         more. Raises `EarmarkError` for another dimension or values that are not finite, `ConfigError` for a filter that
         does not fit the metadata.
         """
-        vectors = self._checked(vectors)
-        if k < 1:
-            raise EarmarkError(f"search for {k} contents: ask for one at least")
-        hidden = self._hidden(exclude, where)
-        rows = self._rows(hidden)
+        vectors = self.checked(vectors, k)
+        return self._table(self.ranked(vectors, k, self.hidden(exclude, where)))
+
+    def ranked(self, vectors: np.ndarray, k: int, hidden: Hidden) -> list[Ranked]:
+        """`search` for vectors that are `checked`, as (numbers of contents, scores) of each."""
         results: list[Any] = [None] * len(vectors)
         todo, depth, wider = np.arange(len(vectors)), max(k + SPARE, LEAST_DEPTH), 1
         while todo.size:
-            scores, labels, last = self._nearest(vectors[todo], depth, rows, wider)
+            scores, labels, last = self._nearest(vectors[todo], depth, hidden.rows, wider)
             shape = (len(todo), k)
             contents, best = np.empty(shape, np.int32), np.empty(shape, np.float32)
             counts, settled = np.empty(len(todo), np.int64), np.empty(len(todo), bool)
-            collapse(scores, labels, self._content_of, hidden, k, contents, best, counts, settled)
+            total = len(self.contents)
+            collapse(scores, labels, self._content_of, total, hidden.contents, k, contents, best, counts, settled)
             # What was not found among the lists that were looked at may lie in others.
             done = np.full(len(todo), True) if last else settled & (counts == k)
             for n in np.flatnonzero(done):
                 results[todo[n]] = contents[n, : counts[n]], best[n, : counts[n]]
             todo, depth, wider = todo[~done], depth * 4, wider * 4
-        return self._table(results)
-
-    def above(self, vectors: np.ndarray, score: float, where: pc.Expression | None = None) -> pa.Table:
-        """Every content that is as near to a vector as `score` or nearer; columns and errors as of `search`."""
-        vectors = self._checked(vectors)
-        results = []
-        for query in vectors:
-            k = 64
-            while True:
-                found = self.search(query[None], k, where=where)
-                scores = np.asarray(found["score"])
-                if len(scores) < k or scores[-1] < score:
-                    break
-                k *= 4
-            results.append(found.filter(pa.array(scores >= score)))
-        numbers = [pa.array(np.full(part.num_rows, n), pa.int32()) for n, part in enumerate(results)]
-        parts = [part.set_column(0, "query", n) for part, n in zip(results, numbers, strict=True)]
-        return pa.concat_tables(parts) if parts else self._table([])
-
-    def similar(
-        self, like: Sequence[str], k: int, unlike: Sequence[str] = (), where: pc.Expression | None = None
-    ) -> pa.Table:
-        """The k contents nearest the mean of those that are liked, away from half the mean of the others (Rocchio's
-        feedback), none of them among the answers. Raises `NotFound` for a content that is not in the index."""
-        if not like:
-            raise EarmarkError("similar: name one content at least that is liked")
-        wanted = np.mean([self.vectors(one).mean(axis=0) for one in like], axis=0)
-        if unlike:
-            wanted = wanted - UNLIKE_WEIGHT * np.mean([self.vectors(one).mean(axis=0) for one in unlike], axis=0)
-        length = np.linalg.norm(wanted)
-        if length < 1e-6:
-            raise EarmarkError("similar: what is liked and what is not cancel each other")
-        return self.search(wanted[None] / length, k, exclude={*like, *unlike}, where=where)
+        return results
 
     def vectors(self, content_id: str) -> np.ndarray:
         """What the index holds of a content, float32 (windows, dim). Raises `NotFound`."""
-        number = pc.index_in(pa.scalar(content_id), self._contents).as_py()
+        number = pc.index_in(pa.scalar(content_id), self.contents).as_py()
         if number is None:
             raise NotFound(f"{content_id!r} is not in the index {self.manifest.name}")
         first, last = np.searchsorted(self._sorted_contents, [number, number + 1])
         return self._loaded.vectors(np.sort(self._by_content[first:last]))
 
-    def _checked(self, vectors: np.ndarray) -> np.ndarray:
+    def checked(self, vectors: np.ndarray, k: int) -> np.ndarray:
+        """Queries as float32 (queries, dim). Raises `EarmarkError` for those that cannot be searched for."""
         vectors = np.ascontiguousarray(np.atleast_2d(vectors), np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.manifest.dim:
             raise EarmarkError(f"query has {vectors.shape[-1]} dimensions, the index {self.manifest.dim}")
         if not np.isfinite(vectors).all():
             raise EarmarkError("query has values that are not finite")
+        if k < 1:
+            raise EarmarkError(f"search for {k} contents: ask for one at least")
         return vectors
 
-    def _hidden(self, exclude: Iterable[str], where: pc.Expression | None) -> np.ndarray:
-        """Which contents may not be found, bool by content; empty where all may."""
+    def hidden(self, exclude: Iterable[str], where: pc.Expression | None, gone: Hidden | None = None) -> Hidden:
+        """What may not be found: what is excluded, what `where` does not hold for, and what is `gone` already."""
         out = pa.array(sorted(set(exclude)), pa.string())
         if where is None and not len(out):
-            return _ALL
-        hidden = np.zeros(len(self._contents), bool)
-        numbers = pc.index_in(out, self._contents).drop_null()
+            return gone or NOTHING_HIDDEN
+        hidden = np.zeros(len(self.contents), bool) if gone is None or not gone.contents.size else gone.contents.copy()
+        numbers = pc.index_in(out, self.contents).drop_null()
         hidden[np.asarray(numbers)] = True
         if where is not None:
             hidden |= ~self._holds(where)
-        return hidden
+        return self.hide(hidden)
+
+    def hide(self, contents: np.ndarray) -> Hidden:
+        """Contents that may not be found, bool by their number."""
+        if contents.sum() <= max(SPARE, FEW_HIDDEN * contents.size):
+            return Hidden(contents, None)
+        return Hidden(contents, np.asarray(~contents[self._content_of]))
 
     def _holds(self, where: pc.Expression) -> np.ndarray:
         if self._metadata is None:
@@ -142,15 +135,9 @@ class Searcher:
         except (pa.ArrowException, KeyError, TypeError) as error:
             told = ", ".join(self.columns)
             raise ConfigError(f"the filter does not fit the metadata ({told}): {error}") from error
-        holds = np.zeros(len(self._contents), bool)
+        holds = np.zeros(len(self.contents), bool)
         holds[np.asarray(kept)] = True
         return holds
-
-    def _rows(self, hidden: np.ndarray) -> np.ndarray | None:
-        """Which rows may be found, bool; None where so few may not that looking a little deeper is cheaper."""
-        if not hidden.size or hidden.sum() <= SPARE:
-            return None
-        return np.asarray(~hidden[self._content_of])
 
     def _nearest(
         self, vectors: np.ndarray, depth: int, rows: np.ndarray | None, wider: int
@@ -195,21 +182,20 @@ class Searcher:
         order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
 
-    def _table(self, results: Sequence[tuple[np.ndarray, np.ndarray]]) -> pa.Table:
+    def _table(self, results: Sequence[Ranked]) -> pa.Table:
         counts = [len(contents) for contents, _ in results]
         numbers = np.concatenate([np.empty(0, np.int32), *(contents for contents, _ in results)])
         scores = np.concatenate([np.empty(0, np.float32), *(best for _, best in results)])
         return pa.table(
             {
                 "query": pa.array(np.repeat(np.arange(len(results)), counts), pa.int32()),
-                "content_id": self._contents.take(pa.array(numbers.astype(np.int32))),
+                "content_id": self.contents.take(pa.array(numbers.astype(np.int32))),
                 "score": pa.array(scores, pa.float32()),
             }
         )
 
 
 _ROW = "__content"  # the column of the metadata that numbers contents
-_ALL = np.empty(0, bool)
 
 
 def _aligned(metadata: pa.Table | None, contents: pa.Array) -> pa.Table | None:

@@ -1,0 +1,175 @@
+"""The log of what changed in an index since it was built: appended to, never written over, replayed by who opens it.
+
+A record is its size, a checksum and its number, then JSON, then the vectors as float32. Records are numbered through all
+segments; a build says in its manifest up to which number it holds them, and begins a new segment, so that old ones can
+go. A record that a crash cut short is the last one of a segment: readers stop before it, the writer takes it away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import IndexUnavailable, StorageError
+
+PREFIX, SUFFIX = "live-", ".log"
+_HEAD = struct.Struct("<IIQI")  # bytes of JSON and vectors, their checksum, number, bytes of JSON
+PUT, DELETE = "put", "delete"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A change. A put replaces all windows of a content: `ids` and `windows` of the rows of `vectors`, float32
+    (windows, dim), and what may be filtered by (`about`)."""
+
+    number: int
+    op: str
+    content_id: str
+    ids: tuple[int, ...] = ()
+    windows: tuple[int, ...] = ()
+    about: dict[str, Any] | None = None
+    vectors: np.ndarray | None = None
+
+    def to_bytes(self) -> bytes:
+        told = {"op": self.op, "content_id": self.content_id}
+        if self.op == PUT:
+            told |= {"ids": list(self.ids), "windows": list(self.windows), "about": self.about}  # type: ignore[dict-item]
+        text = json.dumps(told, default=str).encode()
+        data = text + (b"" if self.vectors is None else np.ascontiguousarray(self.vectors, "<f4").tobytes())
+        return _HEAD.pack(len(data), _checksum(data, self.number), self.number, len(text)) + data
+
+
+class Reader:
+    """Follows the segments of a log; `read` gives what came since the last call."""
+
+    def __init__(self, home: Path, after: int) -> None:
+        """Records up to the number `after` are passed over: the base holds them."""
+        self._home, self._last = home, after
+        self._segment: Path | None = None
+        self._at = 0
+
+    def read(self) -> Iterator[Record]:
+        """Raises `IndexUnavailable` for a record that is damaged and not merely cut short at the end."""
+        for segment in segments(self._home):
+            if self._segment is not None and segment.name < self._segment.name:
+                continue
+            if segment != self._segment:
+                self._segment, self._at = segment, 0
+            with open(segment, "rb") as file:
+                file.seek(self._at)
+                data = file.read()
+            for record, end in parse(data, segment, self._at):
+                self._at = end
+                if record.number > self._last:
+                    self._last = record.number
+                    yield record
+
+
+class Writer:
+    """Appends records; at most one process does. Raises `StorageError` where another holds the log."""
+
+    def __init__(self, home: Path, after: int) -> None:
+        import fcntl
+
+        self._home = home
+        self._lock = open(home / "live.lock", "w")  # noqa: SIM115  held as long as the writer is
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise StorageError(f"another process writes to the index {home.name}") from error
+        self.number = after
+        for segment in segments(home):
+            data, end = segment.read_bytes(), 0
+            for record, place in parse(data, segment, 0):
+                self.number, end = max(self.number, record.number), place
+            if end < len(data):  # what a crash cut short
+                os.truncate(segment, end)
+        found = segments(home)
+        self._file = open(found[-1] if found else self._named(self.number + 1), "ab")  # noqa: SIM115
+
+    def append(self, records: list[Record]) -> None:
+        """Writes the records through to the disk. Raises `StorageError`, and then none of them counts."""
+        before = self._file.tell()
+        try:
+            self._file.write(b"".join(record.to_bytes() for record in records))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with_room = self._file.fileno()
+            os.ftruncate(with_room, before)
+            self._file = open(self._file.name, "ab")  # noqa: SIM115  what was buffered is dropped
+            raise StorageError(f"cannot write to the log of the index {self._home.name}: {error}") from error
+        self.number = records[-1].number if records else self.number
+
+    def rotate(self) -> None:
+        """Begins a new segment."""
+        if self._file.tell():
+            self._file.close()
+            self._file = open(self._named(self.number + 1), "ab")  # noqa: SIM115
+
+    def retire(self, merged: int) -> None:
+        """Deletes segments that hold nothing beyond the number `merged`."""
+        found = segments(self._home)
+        for segment, following in zip(found, found[1:], strict=False):
+            if first_number(following) <= merged + 1:
+                segment.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._file.close()
+        self._lock.close()
+
+    def _named(self, number: int) -> Path:
+        return self._home / f"{PREFIX}{number:016d}{SUFFIX}"
+
+
+def segments(home: Path) -> list[Path]:
+    return sorted(home.glob(f"{PREFIX}*{SUFFIX}"))
+
+
+def first_number(segment: Path) -> int:
+    return int(segment.name.removeprefix(PREFIX).removesuffix(SUFFIX))
+
+
+def parse(data: bytes, segment: Path, start: int) -> Iterator[tuple[Record, int]]:
+    """(record, its end in the segment) of bytes that begin at `start`; stops where a record is cut short."""
+    at = 0
+    while at + _HEAD.size <= len(data):
+        size, checksum, number, text = _HEAD.unpack_from(data, at)
+        end = at + _HEAD.size + size
+        if end > len(data):
+            return
+        body = data[at + _HEAD.size : end]
+        if _checksum(body, number) != checksum or text > size:
+            if end == len(data) or not any(data[end:]):  # the last one, whose bytes did not all reach the disk
+                return
+            raise IndexUnavailable(f"{segment} is damaged at byte {start + at}; publish the index again")
+        told = json.loads(body[:text])
+        vectors = None
+        if told["op"] == PUT:
+            vectors = np.frombuffer(body[text:], "<f4").reshape(len(told["windows"]), -1)
+        yield (
+            Record(
+                number,
+                told["op"],
+                told["content_id"],
+                tuple(told.get("ids", ())),
+                tuple(told.get("windows", ())),
+                told.get("about"),
+                vectors,
+            ),
+            start + end,
+        )
+        at = end
+
+
+def _checksum(data: bytes, number: int) -> int:
+    return zlib.crc32(data, number & 0xFFFFFFFF)
