@@ -16,7 +16,8 @@ from core.tables import decode
 from index.manifest import Manifest
 from index.parameters import concrete, part
 
-INDEX_FILE, IDS_FILE, METADATA_FILE = "index.faiss", "ids.parquet", "metadata.parquet"
+INDEX_FILE, IDS_FILE = "index.faiss", "ids.parquet"
+METADATA_FILE, REMOVED_FILE = "metadata.parquet", "removed.parquet"
 BLOCK_ROWS = 16_384
 
 

@@ -1,12 +1,13 @@
-"""The log of what changed in an index since it was built: appended to, never written over, replayed by who opens it.
+"""The log of what changed in an index since it was built: appended to, never written over, replayed on opening.
 
-A record is its size, a checksum and its number, then JSON, then the vectors as float32. Records are numbered through all
-segments; a build says in its manifest up to which number it holds them, and begins a new segment, so that old ones can
-go. A record that a crash cut short is the last one of a segment: readers stop before it, the writer takes it away.
+A record is its size, a checksum and its number, then JSON, then the vectors as float32. Records are numbered through
+all segments; a build says in its manifest up to which number it holds them, and begins a new segment, so that old ones
+can go. A record that a crash cut short is the last of a segment: readers stop before it, the writer takes it away.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -21,7 +22,7 @@ import numpy as np
 from core.errors import IndexUnavailable, StorageError
 
 PREFIX, SUFFIX = "live-", ".log"
-_HEAD = struct.Struct("<IIQI")  # bytes of JSON and vectors, their checksum, number, bytes of JSON
+_HEAD = struct.Struct("<IIQII")  # bytes of JSON and vectors, their checksum, number, bytes of JSON, checksum of these
 PUT, DELETE = "put", "delete"
 
 
@@ -44,7 +45,8 @@ class Record:
             told |= {"ids": list(self.ids), "windows": list(self.windows), "about": self.about}  # type: ignore[dict-item]
         text = json.dumps(told, default=str).encode()
         data = text + (b"" if self.vectors is None else np.ascontiguousarray(self.vectors, "<f4").tobytes())
-        return _HEAD.pack(len(data), _checksum(data, self.number), self.number, len(text)) + data
+        head = len(data), zlib.crc32(data), self.number, len(text)
+        return _HEAD.pack(*head, _checksum(*head)) + data
 
 
 class Reader:
@@ -104,9 +106,11 @@ class Writer:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            with_room = self._file.fileno()
-            os.ftruncate(with_room, before)
-            self._file = open(self._file.name, "ab")  # noqa: SIM115  what was buffered is dropped
+            name = self._file.name
+            with contextlib.suppress(OSError):
+                self._file.close()  # what is buffered goes wrong again, or is cut off with the rest
+            os.truncate(name, before)
+            self._file = open(name, "ab")  # noqa: SIM115
             raise StorageError(f"cannot write to the log of the index {self._home.name}: {error}") from error
         self.number = records[-1].number if records else self.number
 
@@ -143,13 +147,15 @@ def parse(data: bytes, segment: Path, start: int) -> Iterator[tuple[Record, int]
     """(record, its end in the segment) of bytes that begin at `start`; stops where a record is cut short."""
     at = 0
     while at + _HEAD.size <= len(data):
-        size, checksum, number, text = _HEAD.unpack_from(data, at)
+        *head, checked = _HEAD.unpack_from(data, at)
+        size, checksum, number, text = head
         end = at + _HEAD.size + size
-        if end > len(data):
+        sound = _checksum(*head) == checked
+        if sound and end > len(data):
             return
         body = data[at + _HEAD.size : end]
-        if _checksum(body, number) != checksum or text > size:
-            if end == len(data) or not any(data[end:]):  # the last one, whose bytes did not all reach the disk
+        if not sound or zlib.crc32(body) != checksum:
+            if (sound and end == len(data)) or not any(data[at:]):  # the last one, whose bytes did not reach the disk
                 return
             raise IndexUnavailable(f"{segment} is damaged at byte {start + at}; publish the index again")
         told = json.loads(body[:text])
@@ -171,5 +177,5 @@ def parse(data: bytes, segment: Path, start: int) -> Iterator[tuple[Record, int]
         at = end
 
 
-def _checksum(data: bytes, number: int) -> int:
-    return zlib.crc32(data, number & 0xFFFFFFFF)
+def _checksum(*head: int) -> int:
+    return zlib.crc32(struct.pack("<IIQI", *head))

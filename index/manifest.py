@@ -34,6 +34,7 @@ class Manifest:
     latency_ms: dict[str, float] = field(default_factory=dict)  # of single queries on one thread: p50, p95
     bytes_per_vector: float = 0.0
     refused: list[str] = field(default_factory=list)  # choices that were tried before, and what they reached
+    merged: int = 0  # number of the last record of the live log that the version holds
     format: int = FORMAT  # 1: the FAISS file maps labels to ids itself; from 2 on a label is a row of the ids
 
     def to_bytes(self) -> bytes:

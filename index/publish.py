@@ -23,12 +23,14 @@ from core.errors import IndexUnavailable, StorageError
 from core.storage import LocalStorage
 from core.tables import decode, encode
 from index.build import build, check_vectors, filled
+from index.changes import Changes, removed_table
 from index.ids import assign
-from index.load import IDS_FILE, INDEX_FILE, METADATA_FILE, intact, load, load_metadata, sha256
+from index.load import IDS_FILE, INDEX_FILE, METADATA_FILE, REMOVED_FILE, intact, load, load_metadata, sha256
 from index.manifest import FORMAT, Manifest
 
 CURRENT = "CURRENT"
 MANIFEST_FILE = "manifest.json"
+TARGET_RECALL = 0.95
 TOLERANCE = 0.01  # recall@10 that a version may lose to the one before it
 KEPT_VERSIONS = 2
 STAGING = ".staging-"
@@ -44,7 +46,7 @@ def publish_vectors(
     source: str,
     factory: str | None = None,
     memory_bytes: float | None = None,
-    target_recall: float = 0.95,
+    target_recall: float = TARGET_RECALL,
     gate: float | None = None,
     tolerance: float = TOLERANCE,
     windows: str | None = None,
@@ -54,21 +56,27 @@ def publish_vectors(
     """Builds and publishes `folder/name` from `vectors` (content_id, embedding; also `windows` where a content has
     several); returns the manifest of the version that is current then.
 
-    `metadata` (content_id, and a row a content of what may be filtered by) is published with it. Nothing is built where
-    `source` is that of the current version. Raises `EarmarkError` for vectors that cannot be
+    What the log of live changes says beyond the current version is done to them first, and contents that it deletes
+    stay out until it puts them again. `metadata` (content_id, and a row a content of what may be filtered by) is
+    published too. Nothing is built where `source` is that of the current version and nothing changed live. Versions
+    that are `pinned` (a release points at them) are not retired. Raises `EarmarkError` for vectors that cannot be
     indexed, `IndexUnavailable` below the recall gate, or below what the current version found by more than `tolerance`
     (as far as that was asked for: exact search may give way to an index that reaches the target); the current version
-    stays. Versions that are `pinned` (a release points at them) are not retired.
+    stays then.
     """
     before = current_manifest(folder, name)
-    if before and (before.source, before.model_id, before.dim) == (source, model_id, dim) and intact(folder, before):
+    changes = _changes(folder, name, before)
+    same = before and (before.source, before.model_id, before.dim) == (source, model_id, dim)
+    if before and same and not changes.records and intact(folder, before):
         return before
+    vectors, windows = changes.over(vectors, windows, dim)
+    metadata = changes.over_metadata(metadata)
     flat = pa.compute.list_flatten(vectors["embedding"])
     values = flat.to_numpy(zero_copy_only=False) if isinstance(flat, pa.Array) else flat.to_numpy()
     matrix = np.ascontiguousarray(values, np.float32).reshape((vectors.num_rows, -1) if vectors.num_rows else (0, dim))
     windows_of = vectors[windows].to_pylist() if windows else [0] * vectors.num_rows
     keys = list(zip(vectors["content_id"].to_pylist(), windows_of, strict=True))
-    previous, next_id = _known_ids(folder, name)
+    previous, next_id = changes.over_ids(*_known_ids(folder, name))
     ids, next_id = assign(previous, next_id, keys)
     numbers = ids["id"].to_numpy()
     check_vectors(matrix, numbers, dim)
@@ -99,8 +107,10 @@ def publish_vectors(
         recall_error=built.quality.recall_error,
         latency_ms=built.quality.latency_ms,
         refused=built.refused,
+        merged=changes.last,
     )
-    return _commit(folder, manifest, built.faiss_index, ids.take(built.order), metadata, pinned)
+    removed = removed_table(changes.deleted, {})
+    return _commit(folder, manifest, built.faiss_index, ids.take(built.order), metadata, pinned, removed)
 
 
 def _commit(
@@ -110,6 +120,7 @@ def _commit(
     ids: pa.Table,
     metadata: pa.Table | None,
     pinned: Collection[str] = (),
+    removed: pa.Table | None = None,
 ) -> Manifest:
     import faiss
 
@@ -120,6 +131,8 @@ def _commit(
     storage.write(IDS_FILE, encode(ids))
     if metadata is not None:
         storage.write(METADATA_FILE, encode(metadata))
+    if removed is not None and removed.num_rows:
+        storage.write(REMOVED_FILE, encode(removed))
     try:
         faiss.write_index(index, str(staging / INDEX_FILE))
         with open(staging / INDEX_FILE, "rb") as written:
@@ -205,7 +218,7 @@ def remove(folder: Path, name: str, content_ids: list[str], *, purge: bool = Fal
         (home / CURRENT).unlink(missing_ok=True)
         result = None
     else:
-        result = _without(folder, manifest, ids, kept)
+        result = _without(folder, manifest, ids, kept, content_ids)
     if purge:
         for version in versions(folder, name):
             if result is None or version != result.version:
@@ -213,7 +226,7 @@ def remove(folder: Path, name: str, content_ids: list[str], *, purge: bool = Fal
     return result
 
 
-def _without(folder: Path, manifest: Manifest, ids: pa.Table, kept: pa.Table) -> Manifest:
+def _without(folder: Path, manifest: Manifest, ids: pa.Table, kept: pa.Table, content_ids: Collection[str]) -> Manifest:
     old = load(folder, manifest)
     rows = np.flatnonzero(np.isin(old.ids["id"].to_numpy(), kept["id"].to_numpy()))
     made = filled(manifest.factory, old.vectors(rows))
@@ -229,7 +242,31 @@ def _without(folder: Path, manifest: Manifest, ids: pa.Table, kept: pa.Table) ->
     metadata = load_metadata(folder, old.manifest)
     if metadata is not None:
         metadata = metadata.filter(pa.compute.is_in(metadata["content_id"], value_set=kept["content_id"]))
-    return _commit(folder, manifest, made, old.ids.take(rows), metadata)
+    # What the log holds of them so far does not count any more.
+    last = _changes(folder, manifest.name, old.manifest).last
+    now_removed = {**removals(folder, old.manifest, live=False), **dict.fromkeys(content_ids, last)}
+    removed = removed_table(removals(folder, old.manifest, live=True), now_removed)
+    return _commit(folder, manifest, made, old.ids.take(rows), metadata, removed=removed)
+
+
+def _changes(folder: Path, name: str, since: Manifest | None) -> Changes:
+    deleted, removed = (removals(folder, since, live=live) for live in (True, False))
+    return Changes.since(folder / name, since.merged if since else 0, deleted, removed)
+
+
+def removals(folder: Path, manifest: Manifest | None, *, live: bool | None = None) -> dict[str, int]:
+    """Contents that were taken out, and the number of the log's record up to which nothing of them counts: by live
+    deletes, by `remove`, or both."""
+    if manifest is None or REMOVED_FILE not in manifest.files:
+        return {}
+    found = decode((folder / manifest.name / manifest.version / REMOVED_FILE).read_bytes()).to_pylist()
+    return {row["content_id"]: row["number"] for row in found if live in (None, row["live"])}
+
+
+def oldest_merged(folder: Path, name: str) -> int:
+    """The least record of the log that every version kept here holds."""
+    merged = [load_manifest(folder, name, version).merged for version in versions(folder, name)]
+    return min(merged, default=0)
 
 
 def clean(home: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.errors import ConfigError, EarmarkError, IndexUnavailable, NotFound
+from index.changes import column
 from index.collapse import collapse
 from index.load import BLOCK_ROWS, Loaded, load, load_metadata
 from index.measure import LEAST_DEPTH, exact_top
@@ -92,7 +94,7 @@ class Searcher(Queries):
 
     def vectors(self, content_id: str) -> np.ndarray:
         """What the index holds of a content, float32 (windows, dim). Raises `NotFound`."""
-        number = pc.index_in(pa.scalar(content_id), self.contents).as_py()
+        number = self.number_of(content_id)
         if number is None:
             raise NotFound(f"{content_id!r} is not in the index {self.manifest.name}")
         first, last = np.searchsorted(self._sorted_contents, [number, number + 1])
@@ -109,14 +111,61 @@ class Searcher(Queries):
             raise EarmarkError(f"search for {k} contents: ask for one at least")
         return vectors
 
+    @property
+    def metadata(self) -> pa.Table | None:
+        """What may be filtered by: content_id, and a row a content."""
+        return None if self._metadata is None else self._metadata.drop_columns([_ROW])
+
+    def rows(self) -> pa.Table:
+        """All that the index holds: content_id, window and embedding (fixed-size list of float32), decoded."""
+        values = np.concatenate(list(self._loaded.blocks()))
+        embedding = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), self.manifest.dim)
+        return self._loaded.ids.select(["content_id", "window"]).append_column("embedding", embedding)
+
+    def number_of(self, content_id: str) -> int | None:
+        """The content's number, None where it is not in the index. Contents are in order, so a few looks find it."""
+        low = bisect_left(range(len(self.contents)), content_id, key=lambda n: self.contents[n].as_py())
+        return low if low < len(self.contents) and self.contents[low].as_py() == content_id else None
+
+    def id_of(self, content_id: str, window: int) -> int | None:
+        """The index's own id of a window of a content, None where there is none."""
+        number = self.number_of(content_id)
+        if number is None:
+            return None
+        first, last = np.searchsorted(self._sorted_contents, [number, number + 1])
+        rows = self._loaded.ids.take(pa.array(self._by_content[first:last]))
+        found = dict(zip(rows["window"].to_pylist(), rows["id"].to_pylist(), strict=True))
+        return found.get(window)
+
+    def holds_for(
+        self, where: pc.Expression, contents: Sequence[str], about: Sequence[Mapping[str, Any] | None]
+    ) -> np.ndarray:
+        """Whether `where` holds for contents that are not in the index, given what is known of them; bool. Columns are
+        those of the index's metadata, null where nothing is known. Raises `ConfigError` as `search` does."""
+        if self._metadata is None:
+            raise ConfigError(f"the index {self.manifest.name} has no metadata to filter by; publish it with some")
+        columns: dict[str, pa.Array] = {}
+        for field in self._metadata.schema:
+            if field.name == "content_id":
+                columns[field.name] = pa.array(list(contents), pa.string())
+            elif field.name == _ROW:
+                columns[field.name] = pa.array(range(len(contents)), field.type)
+            else:
+                try:
+                    columns[field.name] = column([(one or {}).get(field.name) for one in about], field)
+                except pa.ArrowException as error:
+                    raise ConfigError(f"{field.name!r} of a changed content is no {field.type}: {error}") from error
+        holds = np.zeros(len(contents), bool)
+        holds[np.asarray(self._fitting(pa.table(columns), where))] = True
+        return holds
+
     def hidden(self, exclude: Iterable[str], where: pc.Expression | None, gone: Hidden | None = None) -> Hidden:
         """What may not be found: what is excluded, what `where` does not hold for, and what is `gone` already."""
-        out = pa.array(sorted(set(exclude)), pa.string())
-        if where is None and not len(out):
+        out = [number for number in map(self.number_of, set(exclude)) if number is not None]
+        if where is None and not out:
             return gone or NOTHING_HIDDEN
         hidden = np.zeros(len(self.contents), bool) if gone is None or not gone.contents.size else gone.contents.copy()
-        numbers = pc.index_in(out, self.contents).drop_null()
-        hidden[np.asarray(numbers)] = True
+        hidden[out] = True
         if where is not None:
             hidden |= ~self._holds(where)
         return self.hide(hidden)
@@ -130,14 +179,17 @@ class Searcher(Queries):
     def _holds(self, where: pc.Expression) -> np.ndarray:
         if self._metadata is None:
             raise ConfigError(f"the index {self.manifest.name} has no metadata to filter by; publish it with some")
+        holds = np.zeros(len(self.contents), bool)
+        holds[np.asarray(self._fitting(self._metadata, where))] = True
+        return holds
+
+    def _fitting(self, metadata: pa.Table, where: pc.Expression) -> pa.ChunkedArray:
+        """Numbers of the rows that `where` holds for."""
         try:
-            kept = self._metadata.filter(where)[_ROW]
+            return metadata.filter(where)[_ROW]
         except (pa.ArrowException, KeyError, TypeError) as error:
             told = ", ".join(self.columns)
             raise ConfigError(f"the filter does not fit the metadata ({told}): {error}") from error
-        holds = np.zeros(len(self.contents), bool)
-        holds[np.asarray(kept)] = True
-        return holds
 
     def _nearest(
         self, vectors: np.ndarray, depth: int, rows: np.ndarray | None, wider: int

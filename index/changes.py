@@ -1,0 +1,108 @@
+"""What the log of live changes does to the vectors, ids and metadata of a build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from index.ids import SCHEMA
+from index.log import DELETE, PUT, Reader, Record
+
+REMOVED = pa.schema([("content_id", pa.string()), ("number", pa.int64()), ("live", pa.bool_())])
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The last record of each content since a version, and what is deleted for good: content → number of the record."""
+
+    records: dict[str, Record]
+    last: int
+    deleted: dict[str, int]
+
+    @classmethod
+    def since(cls, home: Path, merged: int, deleted: Mapping[str, int], removed: Mapping[str, int]) -> Changes:
+        """Of the log in `home`, after the record of number `merged`; of contents that were `removed` from the version,
+        after theirs. Raises `IndexUnavailable` for a damaged log."""
+        records: dict[str, Record] = {}
+        gone, last = dict(deleted), merged
+        for record in Reader(home, merged).read():
+            last = record.number
+            if record.number <= removed.get(record.content_id, -1):
+                continue
+            records[record.content_id] = record
+            if record.op == DELETE:
+                gone[record.content_id] = record.number
+            else:
+                gone.pop(record.content_id, None)
+        return cls(records, last, gone)
+
+    def over(self, vectors: pa.Table, windows: str | None, dim: int) -> tuple[pa.Table, str | None]:
+        """The rows (content_id, embedding, perhaps windows) with the changes done to them."""
+        if not self.records and not self.deleted:
+            return vectors, windows
+        out = pa.array(sorted({*self.records, *self.deleted}), pa.string())
+        kept = vectors.filter(pc.invert(pc.is_in(vectors["content_id"].cast(pa.string()), value_set=out)))
+        kind = pa.list_(pa.float32())
+        window = kept[windows].cast(pa.int32()) if windows else pa.array([0] * kept.num_rows, pa.int32())
+        parts = [[kept["content_id"].cast(pa.string()), window, kept["embedding"].cast(kind)]]
+        for one in self._puts():
+            assert one.vectors is not None
+            offsets = np.arange(0, one.vectors.size + 1, dim, dtype=np.int32)
+            values = pa.ListArray.from_arrays(pa.array(offsets), pa.array(one.vectors.reshape(-1)))
+            parts.append([pa.array([one.content_id] * len(one.windows)), pa.array(one.windows, pa.int32()), values])
+        names = ["content_id", "window", "embedding"]
+        schema = pa.schema([("content_id", pa.string()), ("window", pa.int32()), ("embedding", kind)])
+        return pa.concat_tables([pa.table(dict(zip(names, p, strict=True))).cast(schema) for p in parts]), "window"
+
+    def over_ids(self, ids: pa.Table | None, next_id: int) -> tuple[pa.Table | None, int]:
+        """Known ids with those that the log gave out."""
+        rows = [
+            (number, one.content_id, window)
+            for one in self._puts()
+            for number, window in zip(one.ids, one.windows, strict=True)
+        ]
+        if not rows:
+            return ids, next_id
+        own = pa.table(
+            [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), SCHEMA, strict=True)], schema=SCHEMA
+        )
+        found = own if ids is None else pa.concat_tables([ids.select(SCHEMA.names).cast(SCHEMA), own])
+        return found, max(next_id, *(number + 1 for number, _, _ in rows))
+
+    def over_metadata(self, metadata: pa.Table | None) -> pa.Table | None:
+        """Metadata with what the changed contents brought along."""
+        if metadata is None or not self.records:
+            return metadata
+        out = pa.array(sorted(self.records), pa.string())
+        kept = metadata.filter(pc.invert(pc.is_in(metadata["content_id"].cast(pa.string()), value_set=out)))
+        puts = self._puts()
+        columns = [
+            pa.array([one.content_id for one in puts], pa.string()).cast(field.type)
+            if field.name == "content_id"
+            else column([(one.about or {}).get(field.name) for one in puts], field)
+            for field in metadata.schema
+        ]
+        return pa.concat_tables([kept, pa.table(columns, schema=metadata.schema)])
+
+    def _puts(self) -> list[Record]:
+        return [record for record in self.records.values() if record.op == PUT]
+
+
+def removed_table(live: Mapping[str, int], by_remove: Mapping[str, int]) -> pa.Table:
+    """Contents that were deleted live, and such as were removed from the published index, as `removals` reads them."""
+    rows = [{"content_id": c, "number": n, "live": True} for c, n in live.items()]
+    rows += [{"content_id": c, "number": n, "live": False} for c, n in by_remove.items()]
+    return pa.Table.from_pylist(rows, schema=REMOVED)
+
+
+def column(values: list[object], field: pa.Field) -> pa.Array:
+    """Values, from the log perhaps, where times are text, as a column. Raises `pyarrow.ArrowException`."""
+    try:
+        return pa.array(values, field.type)
+    except (pa.ArrowException, TypeError):
+        return pa.array([None if one is None else str(one) for one in values], pa.string()).cast(field.type)

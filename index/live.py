@@ -1,0 +1,302 @@
+"""An index that changes while it serves: the published base, what was added since, and what is gone.
+
+Adds, updates and deletes go to a log (`index.log`) and are visible to the next query. The base is never touched: what
+was deleted or changed is hidden in it, what was added is compared beside it. The next build holds all of it
+(`LiveIndex.merge`, `publish_vectors`), and changes that come while it is built are replayed over the new base.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from core.errors import EarmarkError, NotFound
+from index.build import NORM_TOLERANCE
+from index.log import DELETE, PUT, Reader, Record, Writer
+from index.manifest import Manifest
+from index.publish import TARGET_RECALL, current_version, oldest_merged, publish_vectors, removals
+from index.queries import Queries
+from index.search import NOTHING_HIDDEN, Hidden, Searcher, open_index
+from index.tail import Tail
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _State:
+    """A moment of the index; queries take one and are answered by it throughout."""
+
+    base: Searcher
+    gone: np.ndarray  # contents of the base that were deleted or changed since, bool by number
+    hidden: Hidden  # the same, ready for a search
+    tail: Tail
+    numbers: dict[str, int]  # of the tail's contents
+    about: tuple[dict[str, Any] | None, ...]  # what the tail's contents may be filtered by
+    ids: tuple[tuple[int, ...], ...]  # of the tail's rows, by content
+
+
+class LiveIndex(Queries):
+    """A published index and the changes since. Any number of processes may read one; one of them may write.
+
+    Safe to use from several threads. Readers see another process's changes after `refresh`. Raises `IndexUnavailable`
+    as `open_index` does, `StorageError` where another process writes already.
+    """
+
+    def __init__(self, folder: Path, name: str, *, write: bool = False, expect_model: str | None = None) -> None:
+        self._folder, self._name, self._expect = folder, name, expect_model
+        self._changing = threading.RLock()
+        self._writer: Writer | None = None
+        self._next_id = self._applied = 0
+        self._state: _State
+        self._load()
+        if write:
+            self._writer = Writer(folder / name, self._state.base.manifest.merged)
+            self.refresh()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> LiveIndex:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the base."""
+        return self._state.base.manifest
+
+    @property
+    def pending(self) -> int:
+        """Contents that were added or changed since the base was built."""
+        return int((~_dead_contents(self._state)).sum())
+
+    def put(
+        self, content_id: str, vectors: np.ndarray, *, about: Mapping[str, Any] | None = None,
+        windows: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
+        """Adds a content, or replaces all that is held of it. `vectors`: float32 (windows, dim) of unit norm; `about`:
+        what it may be filtered by. Raises `EarmarkError` for vectors that cannot be indexed, `StorageError` where the
+        log cannot be written; nothing is changed then."""
+        self.put_many([(content_id, vectors, about, windows)])
+
+    def put_many(
+        self, contents: Iterable[tuple[str, np.ndarray, Mapping[str, Any] | None, Sequence[int] | None]]
+    ) -> None:
+        """`put` for many (content id, vectors, about, windows), written at once."""
+        with self._changing:
+            writer, number, next_id = self._writing(), self._writing().number, self._next_id
+            records = []
+            known: dict[tuple[str, int], int] = {}
+            for content_id, given, about, windows in contents:
+                vectors = self._checked_rows(content_id, given)
+                chosen = tuple(range(len(vectors)) if windows is None else map(int, windows))
+                if len(chosen) != len(vectors) or len(set(chosen)) != len(chosen):
+                    raise EarmarkError(f"index: {content_id!r} has {len(vectors)} vectors and windows {chosen}")
+                numbers = []
+                for window in chosen:
+                    found = known.get((content_id, window), self._id_of(content_id, window))
+                    if found is None:
+                        found, next_id = next_id, next_id + 1
+                    known[content_id, window] = found
+                    numbers.append(found)
+                number += 1
+                told = dict(about) if about is not None else None
+                records.append(Record(number, PUT, content_id, tuple(numbers), chosen, told, vectors))
+            writer.append(records)
+            self._next_id = next_id
+            self._apply(records)
+
+    def delete(self, content_ids: Iterable[str]) -> None:
+        """Takes contents away. Who is not there is passed over. Raises `StorageError`."""
+        with self._changing:
+            writer = self._writing()
+            gone = [one for one in dict.fromkeys(content_ids) if self._holds(one)]
+            records = [Record(writer.number + n, DELETE, one) for n, one in enumerate(gone, 1)]
+            if records:
+                writer.append(records)
+                self._apply(records)
+
+    def refresh(self) -> bool:
+        """Takes in what others published and logged since; returns whether there was anything."""
+        with self._changing:
+            version = current_version(self._folder, self._name)
+            if version is not None and version != self._state.base.manifest.version:
+                self._load()
+                if self._writer is not None:
+                    self._writer.rotate()
+                    self._writer.retire(oldest_merged(self._folder, self._name))
+                return True
+            fresh = [one for one in self._reader.read() if one.number > self._applied and self._counts(one)]
+            self._apply(fresh)
+            return bool(fresh)
+
+    def merge(self, **options: Any) -> Manifest:
+        """Builds and publishes a version that holds the changes, and serves it; `options` as of `publish_vectors`. What
+        the base holds is taken from its codes: a build from the vectors themselves (a pipeline's) is finer. Changes may
+        go on meanwhile."""
+        base = self._state.base
+        with self._changing:
+            rows = base.rows()
+        options = {"target_recall": TARGET_RECALL, "metadata": base.metadata, **options}
+        publish_vectors(
+            self._folder,
+            self._name,
+            rows,
+            model_id=base.manifest.model_id,
+            dim=base.manifest.dim,
+            source=base.manifest.source,
+            windows="window",
+            **options,
+        )
+        self.refresh()
+        return self.manifest
+
+    def search(
+        self, vectors: np.ndarray, k: int, exclude: Iterable[str] = (), where: pc.Expression | None = None
+    ) -> pa.Table:
+        """As `Searcher.search`, over the base and the changes. A filter over a column that a changed content says
+        nothing of does not hold for it."""
+        state, left_out = self._state, set(exclude)
+        vectors = state.base.checked(vectors, k)
+        hidden = state.base.hidden(left_out, where, state.hidden)
+        base = state.base.ranked(vectors, k, hidden)
+        tail: list[Any] = [None] * len(vectors)
+        if state.tail.count:
+            tail = state.tail.ranked(vectors, k, self._hidden_tail(state, left_out, where))
+        queries: list[int] = []
+        contents: list[str] = []
+        scores: list[float] = []
+        for n, (one, other) in enumerate(zip(base, tail, strict=True)):
+            found = list(zip(one[1].tolist(), state.base.contents.take(pa.array(one[0])).to_pylist(), strict=True))
+            if other is not None and len(other[0]):
+                names = [state.tail.contents[number] for number in other[0].tolist()]
+                found += zip(other[1].tolist(), names, strict=True)
+                found = sorted(found, key=lambda hit: (-hit[0], hit[1]))[:k]
+            queries += [n] * len(found)
+            scores += [score for score, _ in found]
+            contents += [name for _, name in found]
+        return pa.table(
+            {
+                "query": pa.array(queries, pa.int32()),
+                "content_id": pa.array(contents, pa.string()),
+                "score": pa.array(scores, pa.float32()),
+            }
+        )
+
+    def vectors(self, content_id: str) -> np.ndarray:
+        """What is held of a content, float32 (windows, dim). Raises `NotFound`."""
+        state = self._state
+        number = state.numbers.get(content_id)
+        if number is not None and not _dead_contents(state)[number]:
+            tail = state.tail
+            rows = (tail.content_of[: tail.count] == number) & ~tail.dead[: tail.count]
+            return np.asarray(tail.matrix[: tail.count][rows])
+        if not self._holds(content_id):
+            raise NotFound(f"{content_id!r} is not in the index {self._name}")
+        return state.base.vectors(content_id)
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            raise EarmarkError(f"the index {self._name} is open for reading; open it with write=True")
+        return self._writer
+
+    def _load(self) -> None:
+        base = open_index(self._folder, self._name, expect_model=self._expect)
+        nothing = np.zeros(len(base.contents), bool)
+        self._applied = base.manifest.merged
+        self._next_id = base.manifest.next_id
+        self._reader = Reader(self._folder / self._name, base.manifest.merged)
+        self._removed = removals(self._folder, base.manifest)
+        state = _State(base, nothing, NOTHING_HIDDEN, Tail(base.manifest.dim), {}, (), ())
+        self._state = self._changed(state, [one for one in self._reader.read() if self._counts(one)])
+
+    def _counts(self, record: Record) -> bool:
+        """Whether the content was not removed from the published index since."""
+        return record.number > self._removed.get(record.content_id, -1)
+
+    def _apply(self, records: Sequence[Record]) -> None:
+        if records:
+            self._state = self._changed(self._state, records)
+
+    def _changed(self, state: _State, records: Sequence[Record]) -> _State:
+        """The state after some records; the one before is left alone."""
+        if not records:
+            return state
+        gone, tail, numbers = state.gone.copy(), state.tail, dict(state.numbers)
+        about, ids = list(state.about), list(state.ids)
+        names = list(tail.contents)
+        for record in records:
+            if (place := state.base.number_of(record.content_id)) is not None:
+                gone[place] = True
+            number = numbers.get(record.content_id)
+            if record.op == DELETE:
+                if number is not None:
+                    tail = tail.without(number)
+            else:
+                if number is None:
+                    number = numbers[record.content_id] = len(names)
+                    names.append(record.content_id)
+                    about.append(None)
+                    ids.append(())
+                about[number], ids[number] = record.about, record.ids
+                assert record.vectors is not None
+                tail = tail.put(number, record.vectors)
+                self._next_id = max(self._next_id, max(record.ids, default=-1) + 1)
+            self._applied = record.number
+        tail = replace(tail, contents=names)
+        return _State(state.base, gone, state.base.hide(gone), tail, numbers, tuple(about), tuple(ids))
+
+    def _holds(self, content_id: str) -> bool:
+        state = self._state
+        number = state.numbers.get(content_id)
+        if number is not None and not _dead_contents(state)[number]:
+            return True
+        place = state.base.number_of(content_id)
+        return place is not None and not state.gone[place]
+
+    def _id_of(self, content_id: str, window: int) -> int | None:
+        """The id that the window of a content has, or had since the base was built."""
+        return self._state.base.id_of(content_id, window)
+
+    def _checked_rows(self, content_id: str, given: np.ndarray) -> np.ndarray:
+        vectors = np.ascontiguousarray(np.atleast_2d(given), np.float32)
+        dim = self._state.base.manifest.dim
+        if vectors.ndim != 2 or vectors.shape[1] != dim or not len(vectors):
+            raise EarmarkError(
+                f"index: {content_id!r} has vectors of shape {np.shape(given)}, the index {dim} dimensions"
+            )
+        if not (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= NORM_TOLERANCE).all():
+            raise EarmarkError(f"index: vectors of {content_id!r} are not finite and of unit norm")
+        return vectors
+
+    def _hidden_tail(self, state: _State, left_out: set[str], where: pc.Expression | None) -> np.ndarray:
+        """Contents of the tail that may not be found, bool by number."""
+        hidden = np.zeros(len(state.tail.contents), bool)
+        for name in left_out:
+            number = state.numbers.get(name)
+            if number is not None:
+                hidden[number] = True
+        if where is not None:
+            hidden |= ~state.base.holds_for(where, state.tail.contents, state.about)
+        return hidden
+
+
+def _dead_contents(state: _State) -> np.ndarray:
+    """Contents of the tail that have no row, bool by number."""
+    tail = state.tail
+    alive = tail.content_of[: tail.count][~tail.dead[: tail.count]]
+    dead = np.ones(len(tail.contents), bool)
+    dead[alive] = False
+    return dead

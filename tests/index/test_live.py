@@ -1,0 +1,382 @@
+"""Changes under queries, against an exact shadow; crashes, damage, restarts, merges."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from core.errors import EarmarkError, IndexUnavailable, NotFound, StorageError
+from index import open_index, publish_vectors, remove
+from index.live import LiveIndex
+from index.log import segments
+from index.publish import current_manifest, load_manifest, point_to, versions
+from tests.index.test_choice import clustered
+
+DIM = 32
+
+
+def publish(folder: Path, contents: dict[str, np.ndarray], source: str = "s", **options: Any) -> Any:
+    names = [name for name, vectors in contents.items() for _ in vectors]
+    windows = [n for vectors in contents.values() for n in range(len(vectors))]
+    rows = np.concatenate(list(contents.values()))
+    table = pa.table({"content_id": names, "window": windows, "embedding": rows.tolist()})
+    return publish_vectors(
+        folder, "a", table, model_id="m", dim=DIM, source=source, windows="window", **options
+    )  # fmt: skip
+
+
+def singles(count: int, seed: int = 0, prefix: str = "c") -> dict[str, np.ndarray]:
+    return {f"{prefix}{n:04d}": row[None] for n, row in enumerate(clustered(count, seed=seed))}
+
+
+def assert_exact(live: LiveIndex, shadow: dict[str, np.ndarray], query: np.ndarray, k: int) -> None:
+    """The answer is the k best of the shadow; contents of nearly equal scores may stand in either order."""
+    names = found(live, query, k)
+    scores = {name: float((vectors @ query).max()) for name, vectors in shadow.items()}
+    assert len(names) == len(set(names)) == min(k, len(shadow))
+    np.testing.assert_allclose([scores[name] for name in names], sorted(scores.values())[::-1][:k], atol=1e-5)
+
+
+def found(live: LiveIndex, query: np.ndarray, k: int, **more: Any) -> list[str]:
+    answer: list[str] = live.search(query[None], k, **more)["content_id"].to_pylist()
+    return answer
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_changes_against_an_exact_shadow(tmp_path: Path, seed: int) -> None:
+    """Puts of one to three windows, updates, deletes, puts again, restarts and merges."""
+    rng = np.random.default_rng(seed)
+    shadow = singles(200)
+    publish(tmp_path, shadow)
+    live = LiveIndex(tmp_path, "a", write=True)
+    pool = clustered(4000, seed=50 + seed)
+    for _ in range(250):
+        name = f"c{rng.integers(0, 260):04d}"
+        what = rng.random()
+        if what < 0.55:
+            shadow[name] = pool[rng.integers(0, 4000, rng.integers(1, 4))]
+            live.put(name, shadow[name])
+        elif what < 0.9:
+            shadow.pop(name, None)
+            live.delete([name])
+        elif what < 0.97:
+            live.close()
+            live = LiveIndex(tmp_path, "a", write=True)
+        else:
+            live.merge()
+        query = pool[rng.integers(0, 4000)]
+        assert_exact(live, shadow, query, 7)
+    assert_exact(live, shadow, pool[0], 500)
+    live.close()
+
+
+@pytest.mark.slow
+def test_readers_and_a_writer_at_once(tmp_path: Path) -> None:
+    """Each content moves between two places; every answer must be that of one moment: a content is at one of its two
+    places and never at both or at none, and what is deleted for good is never seen."""
+    shadow = singles(300)
+    publish(tmp_path, shadow)
+    first, second = clustered(1, seed=1)[0], -clustered(1, seed=1)[0]
+    failures: list[str] = []
+    done = threading.Event()
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("mover", first[None])
+        live.delete(["c0000"])
+
+        def ask() -> None:
+            while not done.is_set():
+                answer = live.search(np.stack([first, second]), 600)
+                per_query = [answer.filter(pc.field("query") == n)["content_id"].to_pylist() for n in (0, 1)]
+                for names in per_query:
+                    if names.count("mover") != 1 or "c0000" in names or len(names) != len(set(names)):
+                        failures.append(str(names[:3]))
+                if (per_query[0][0] == "mover") == (per_query[1][0] == "mover"):
+                    failures.append("at both places, or at none")
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for n in range(200):
+            live.put("mover", (second if n % 2 == 0 else first)[None])
+            live.put(f"new{n}", clustered(1, seed=100 + n))
+            if n % 60 == 59:
+                live.merge()
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_a_large_tail_is_ranked_by_codes_before(tmp_path: Path) -> None:
+    publish(tmp_path, singles(50))
+    vectors = clustered(6000, seed=5)
+    queries = clustered(100, seed=6)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put_many([(f"t{n:04d}", row[None], None, None) for n, row in enumerate(vectors)])
+        assert live._state.tail.sealed_count >= 4096
+        live.delete([f"t{n:04d}" for n in range(0, 6000, 3)])
+        shadow = {f"t{n:04d}": row[None] for n, row in enumerate(vectors) if n % 3} | singles(50)
+        names = np.array(sorted(shadow))
+        matrix = np.concatenate([shadow[name] for name in names])
+        hits = 0
+        for query in queries:
+            right = names[np.argsort(-(matrix @ query))[:10]].tolist()
+            hits += len(set(found(live, query, 10)) & set(right))
+        assert hits / 1000 >= 0.98
+
+
+def test_visible_to_other_processes_and_after_a_kill(tmp_path: Path) -> None:
+    """A writer that is killed loses nothing that it confirmed."""
+    publish(tmp_path, singles(20))
+    program = f"""
+import sys, numpy as np
+from pathlib import Path
+from index.live import LiveIndex
+live = LiveIndex(Path({str(tmp_path)!r}), "a", write=True)
+n = 0
+while True:
+    v = np.zeros((1, {DIM}), np.float32); v[0, n % {DIM}] = 1
+    live.put(f"n{{n}}", v)
+    print(n, flush=True)
+    n += 1
+"""
+    root = str(Path(__file__).parents[2])
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=root)
+    assert child.stdout is not None
+    reader = LiveIndex(tmp_path, "a")
+    told = -1
+    while told < 40:
+        told = int(child.stdout.readline())
+        reader.refresh()
+        assert reader.vectors(f"n{told}")[0, told % DIM] == 1
+        with pytest.raises(StorageError, match="another process writes to the index a"):
+            LiveIndex(tmp_path, "a", write=True)
+    child.send_signal(signal.SIGKILL)
+    rest = child.stdout.read().split()
+    child.wait()
+    last = int(rest[-1]) if rest else told
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        assert all(live.vectors(f"n{n}") is not None for n in range(last + 1))
+        live.put("after", clustered(1))
+        assert found(live, clustered(1)[0], 1) == ["after"] or found(live, clustered(1)[0], 1) == ["c0000"]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 30, 100])
+def test_a_record_that_was_cut_short(tmp_path: Path, cut: int) -> None:
+    publish(tmp_path, singles(5))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("one", clustered(1, seed=1))
+        live.put("two", clustered(1, seed=2))
+    (segment,) = segments(tmp_path / "a")
+    os.truncate(segment, segment.stat().st_size - cut)
+    assert LiveIndex(tmp_path, "a").pending == 1
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        with pytest.raises(NotFound, match="'two' is not in the index a"):
+            live.vectors("two")
+        live.put("three", clustered(1, seed=3))
+    again = LiveIndex(tmp_path, "a")
+    assert again.pending == 2 and again.vectors("three").shape == (1, DIM)
+
+
+def test_a_damaged_log_is_told_and_left_alone(tmp_path: Path) -> None:
+    publish(tmp_path, singles(5))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        for n in range(3):
+            live.put(f"n{n}", clustered(1, seed=n))
+    (segment,) = segments(tmp_path / "a")
+    whole = segment.read_bytes()
+    for place in (2, 20, 60):  # a size, a header, a body: of the first record
+        data = bytearray(whole)
+        data[place] ^= 0xFF
+        segment.write_bytes(bytes(data))
+        for write in (False, True):
+            with pytest.raises(IndexUnavailable, match=r"live-0{15}1.log is damaged at byte 0"):
+                LiveIndex(tmp_path, "a", write=write)
+        assert segment.read_bytes() == bytes(data)
+    segment.write_bytes(whole)
+    assert LiveIndex(tmp_path, "a").pending == 3
+
+
+def test_deletes_never_come_back(tmp_path: Path) -> None:
+    """Not by a restart, nor by a build from a table that still has the content, nor by the build after it."""
+    shadow = singles(30)
+    publish(tmp_path, shadow)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.delete(["c0003"])
+        live.put("c0004", clustered(1, seed=9))
+    for source in ("again", "and again"):
+        publish(tmp_path, shadow, source=source)
+        searcher = open_index(tmp_path, "a")
+        assert searcher.number_of("c0003") is None
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        assert live.pending == 0
+        live.put("c0003", clustered(1, seed=10))
+    publish(tmp_path, shadow, source="once more")
+    np.testing.assert_allclose(open_index(tmp_path, "a").vectors("c0003"), clustered(1, seed=10), atol=1e-6)
+
+
+def test_what_is_removed_from_the_published_index_is_not_replayed(tmp_path: Path) -> None:
+    publish(tmp_path, singles(30))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("c0003", clustered(1, seed=9))
+        live.put("new", clustered(1, seed=8))
+    remove(tmp_path, "a", ["c0003"])
+    live = LiveIndex(tmp_path, "a", write=True)
+    assert "c0003" not in found(live, clustered(1, seed=9)[0], 100) and live.pending == 1
+    live.merge()
+    assert open_index(tmp_path, "a").number_of("c0003") is None
+    assert open_index(tmp_path, "a").number_of("new") is not None
+    live.close()
+
+
+def test_ids_stay_and_are_never_given_twice(tmp_path: Path) -> None:
+    publish(tmp_path, singles(10))
+    given: dict[int, str] = {open_index(tmp_path, "a").id_of(f"c{n:04d}", 0) or 0: f"c{n:04d}" for n in range(10)}
+    assert len(given) == 10
+    for generation in range(3):
+        with LiveIndex(tmp_path, "a", write=True) as live:
+            names = [f"g{generation}-{n}" for n in range(4)]
+            live.put_many([(name, clustered(1, seed=n), None, None) for n, name in enumerate(names)])
+            live.delete([names[0], f"c{generation:04d}"])
+            live.put("c0009", clustered(1, seed=generation))
+            live.merge()
+            for name in [*names[1:], "c0009"]:
+                number = open_index(tmp_path, "a").id_of(name, 0)
+                assert number is not None and given.setdefault(number, name) == name
+    assert len(given) == 10 + 3 * 3
+    manifest = current_manifest(tmp_path, "a")
+    assert manifest is not None and manifest.next_id == 10 + 3 * 4
+
+
+def test_filters_and_times_of_changes(tmp_path: Path) -> None:
+    shadow = singles(20)
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+    about = pa.table(
+        {
+            "content_id": list(shadow),
+            "kind": ["track"] * 20,
+            "since": pa.array([when] * 20, pa.timestamp("us", "UTC")),
+        }
+    )
+    publish(tmp_path, shadow, metadata=about)
+    query = clustered(1, seed=3)[0]
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("episode", query[None], about={"kind": "episode", "since": datetime(2026, 5, 1, tzinfo=UTC)})
+        live.put("unknown", query[None])
+        live.put("c0000", query[None], about={"kind": "episode"})
+    for reader in (LiveIndex(tmp_path, "a"), LiveIndex(tmp_path, "a", write=True)):
+        assert found(reader, query, 5, where=pc.field("kind") == "episode") == ["c0000", "episode"]
+        assert found(reader, query, 50, where=pc.field("since") > when) == ["episode"]
+        assert "c0000" not in found(reader, query, 50, where=pc.field("kind") == "track")
+        if reader._writer:
+            reader.merge()
+            assert found(reader, query, 5, where=pc.field("kind") == "episode") == ["c0000", "episode"]
+        assert found(reader, query, 3, exclude=["c0000", "unknown"])[0] == "episode"
+        assert reader.similar(["episode"], 1, unlike=["c0005"]).num_rows == 1
+        reader.close()
+
+
+def test_changes_while_a_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import index.publish as publishing
+
+    publish(tmp_path, singles(30))
+    live = LiveIndex(tmp_path, "a", write=True)
+    live.put("before", clustered(1, seed=1))
+    build = publishing.build
+
+    def slow(*given: Any, **named: Any) -> Any:
+        live.put("meanwhile", clustered(1, seed=2))
+        live.delete(["c0001", "before"])
+        return build(*given, **named)
+
+    monkeypatch.setattr(publishing, "build", slow)
+    live.merge()
+    assert live.manifest.count == 31
+    for name in ("c0001", "before"):
+        with pytest.raises(NotFound):
+            live.vectors(name)
+    assert live.vectors("meanwhile").shape == (1, DIM)
+    monkeypatch.undo()
+    live.merge()
+    assert live.manifest.count == 30 and live.pending == 0
+    live.close()
+
+
+def test_old_segments_go_and_rollback_still_replays(tmp_path: Path) -> None:
+    publish(tmp_path, singles(10))
+    live = LiveIndex(tmp_path, "a", write=True)
+    for n in range(5):
+        live.put(f"n{n}", clustered(1, seed=n))
+        live.merge()
+        assert len(segments(tmp_path / "a")) <= 4
+    live.put("last", clustered(1, seed=77))
+    older, newest = versions(tmp_path, "a")[-2:]
+    assert load_manifest(tmp_path, "a", older).merged < load_manifest(tmp_path, "a", newest).merged
+    point_to(tmp_path, "a", older)
+    live.refresh()
+    assert all(live.vectors(name).shape == (1, DIM) for name in ("n0", "n4", "last"))
+    live.close()
+
+
+@pytest.mark.parametrize(
+    ("vectors", "told"),
+    [
+        (np.ones((1, 3), np.float32), "has vectors of shape"),
+        (np.zeros((1, DIM), np.float32), "not finite and of unit norm"),
+        (np.full((1, DIM), np.nan, np.float32), "not finite and of unit norm"),
+        (np.empty((0, DIM), np.float32), "has vectors of shape"),
+    ],
+)
+def test_bad_vectors_change_nothing(tmp_path: Path, vectors: np.ndarray, told: str) -> None:
+    publish(tmp_path, singles(5))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        with pytest.raises(EarmarkError, match=told):
+            live.put_many([("good", clustered(1), None, None), ("bad", vectors, None, None)])
+        assert live.pending == 0
+        with pytest.raises(EarmarkError, match="windows"):
+            live.put("bad", clustered(2), windows=[1, 1])
+        live.delete(["nobody"])
+    assert not segments(tmp_path / "a")[0].stat().st_size
+    with pytest.raises(EarmarkError, match="open it with write=True"):
+        LiveIndex(tmp_path, "a").put("c0000", clustered(1))
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, singles(5))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("one", clustered(1, seed=1))
+
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(StorageError, match="No space left"):
+                live.put("two", clustered(1, seed=2))
+        assert live.pending == 1
+        live.put("three", clustered(1, seed=3))
+    again = LiveIndex(tmp_path, "a")
+    assert again.pending == 2
+    with pytest.raises(NotFound):
+        again.vectors("two")
+
+
+def test_the_manifest_of_an_index_without_changes_is_as_before(tmp_path: Path) -> None:
+    manifest = publish(tmp_path, singles(5))
+    record = json.loads((tmp_path / "a" / manifest.version / "manifest.json").read_text())
+    assert record["merged"] == 0 and set(record["files"]) == {"index.faiss", "ids.parquet"}
+    start = time.monotonic()
+    assert publish(tmp_path, singles(5)) == manifest and time.monotonic() - start < 60
