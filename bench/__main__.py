@@ -10,7 +10,17 @@ from typing import Any
 
 from bench.frame import Benchmark, Row, machine, versions
 
-NAMES = ("incremental", "stages", "decode", "feast-history", "feast-materialize", "feast-online", "index-search")
+NAMES = (
+    "incremental",
+    "stages",
+    "decode",
+    "feast-history",
+    "feast-materialize",
+    "feast-online",
+    "index-search",
+    "index-live",
+    "index-swap",
+)
 
 
 def main() -> int:

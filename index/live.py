@@ -172,15 +172,15 @@ class LiveIndex(Queries):
         vectors = state.base.checked(vectors, k)
         hidden = state.base.hidden(left_out, where, state.hidden)
         base = state.base.ranked(vectors, k, hidden)
-        tail: list[Any] = [None] * len(vectors)
-        if state.tail.count:
-            tail = state.tail.ranked(vectors, k, self._hidden_tail(state, left_out, where))
+        if not state.tail.count:
+            return state.base.table(base)
+        tail = state.tail.ranked(vectors, k, self._hidden_tail(state, left_out, where))
         queries: list[int] = []
         contents: list[str] = []
         scores: list[float] = []
         for n, (one, other) in enumerate(zip(base, tail, strict=True)):
             found = list(zip(one[1].tolist(), state.base.contents.take(pa.array(one[0])).to_pylist(), strict=True))
-            if other is not None and len(other[0]):
+            if len(other[0]):
                 names = [state.tail.contents[number] for number in other[0].tolist()]
                 found += zip(other[1].tolist(), names, strict=True)
                 found = sorted(found, key=lambda hit: (-hit[0], hit[1]))[:k]

@@ -54,6 +54,11 @@ class Searcher(Queries):
         self._by_content = np.argsort(self._content_of, kind="stable")
         self._sorted_contents = self._content_of[self._by_content]
         self._metadata = _aligned(metadata, self.contents)
+        ivf = part(loaded.faiss_index, "IndexIVF")
+        self._lists = 1 if ivf is None else ivf.nlist
+        self._is_graph = part(loaded.faiss_index, "IndexHNSW") is not None
+        self._takes_selector = takes_selector(loaded.faiss_index)
+        self._usual = search_parameters(loaded.faiss_index, self.manifest.parameters)
 
     @property
     def columns(self) -> list[str]:
@@ -72,7 +77,7 @@ class Searcher(Queries):
         does not fit the metadata.
         """
         vectors = self.checked(vectors, k)
-        return self._table(self.ranked(vectors, k, self.hidden(exclude, where)))
+        return self.table(self.ranked(vectors, k, self.hidden(exclude, where)))
 
     def ranked(self, vectors: np.ndarray, k: int, hidden: Hidden) -> list[Ranked]:
         """`search` for vectors that are `checked`, as (numbers of contents, scores) of each."""
@@ -198,31 +203,30 @@ class Searcher(Queries):
         found; `wider` is how many times as many lists are looked at as usual."""
         import faiss
 
-        index, parameters, count = self._loaded.faiss_index, dict(self.manifest.parameters), self.manifest.count
+        index, count = self._loaded.faiss_index, self.manifest.count
         if rows is not None:
             chosen = np.flatnonzero(rows)
-            is_graph = part(index, "IndexHNSW") is not None
-            is_few = chosen.size <= EXACT_ROWS or (is_graph and chosen.size < EXACT_SHARE * count)
-            if is_few or not takes_selector(index):
+            is_few = chosen.size <= EXACT_ROWS or (self._is_graph and chosen.size < EXACT_SHARE * count)
+            if is_few or not self._takes_selector:
                 scores, places = self._exact(vectors, chosen, depth)
                 return scores, chosen[places] if chosen.size else places, depth >= chosen.size
             count = chosen.size
         depth = min(depth, count)
+        if rows is None and wider == 1 and depth <= self.manifest.parameters.get("efSearch", depth):
+            scores, labels = index.search(vectors, depth, params=self._usual)
+            return scores, labels, depth >= count and self._lists <= self.manifest.parameters.get("nprobe", 1)
         selector, share = None, count / max(1, self.manifest.count)
         if rows is not None:
             bits: Any = np.packbits(rows, bitorder="little")
             selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg]  # takes an array, unlike what its stub says
-        most = {}
+        parameters = dict(self.manifest.parameters)
         if "nprobe" in parameters:
-            most["nprobe"] = part(index, "IndexIVF").nlist
+            parameters["nprobe"] = min(self._lists, int(np.ceil(parameters["nprobe"] * wider / share)))
         if "efSearch" in parameters:
-            most["efSearch"] = max(parameters["efSearch"], self.manifest.count)
-            parameters["efSearch"] = max(parameters["efSearch"], depth)
-        for name, limit in most.items():
-            parameters[name] = min(limit, int(np.ceil(parameters[name] * wider / share)))
+            effort = max(depth, int(np.ceil(parameters["efSearch"] * wider / share)))
+            parameters["efSearch"] = min(effort, max(depth, self.manifest.count))
         scores, labels = index.search(vectors, depth, params=search_parameters(index, parameters, selector))
-        widest = all(parameters[name] >= limit for name, limit in most.items() if name == "nprobe")
-        return scores, labels, depth >= count and widest
+        return scores, labels, depth >= count and parameters.get("nprobe", 1) >= self._lists
 
     def _exact(self, vectors: np.ndarray, rows: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """The nearest of some rows, compared one by one: (scores, places in `rows`)."""
@@ -234,7 +238,8 @@ class Searcher(Queries):
         order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
 
-    def _table(self, results: Sequence[Ranked]) -> pa.Table:
+    def table(self, results: Sequence[Ranked]) -> pa.Table:
+        """What `ranked` found, as `search` returns it."""
         counts = [len(contents) for contents, _ in results]
         numbers = np.concatenate([np.empty(0, np.int32), *(contents for contents, _ in results)])
         scores = np.concatenate([np.empty(0, np.float32), *(best for _, best in results)])
