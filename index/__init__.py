@@ -1,6 +1,9 @@
-"""Vectors → FAISS: choose, build, measure recall, publish, search."""
+"""Vectors → FAISS: choose, build, measure, publish, search, change while serving."""
 
+from index.groups import duplicate_groups
+from index.live import LiveIndex
 from index.publish import publish_vectors, remove
 from index.search import open_index
+from index.serve import Server
 
-__all__ = ["open_index", "publish_vectors", "remove"]
+__all__ = ["LiveIndex", "Server", "duplicate_groups", "open_index", "publish_vectors", "remove"]

@@ -127,6 +127,15 @@ class Searcher(Queries):
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), self.manifest.dim)
         return self._loaded.ids.select(["content_id", "window"]).append_column("embedding", embedding)
 
+    def content_of(self, rows: np.ndarray) -> np.ndarray:
+        """Numbers of the contents that rows belong to."""
+        return self._content_of[rows]
+
+    def vectors_of(self, rows: np.ndarray) -> np.ndarray:
+        """What the index holds of rows, float32 (rows, dim), of unit norm again."""
+        found = self._loaded.vectors(rows)
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+
     def number_of(self, content_id: str) -> int | None:
         """The content's number, None where it is not in the index. Contents are in order, so a few looks find it."""
         low = bisect_left(range(len(self.contents)), content_id, key=lambda n: self.contents[n].as_py())
