@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 CLUSTERS, INNER, SPREAD = 600, 64, 0.9
-CACHE = Path.home() / ".cache" / "earmark-bench"
+GLOSSES = Path.home() / ".cache" / "earmark-bench" / "wordnet-minilm.npy"
 DICTIONARY = Path("/usr/share/wordnet")
 
 
@@ -34,28 +34,34 @@ def clustered(rows: int, dim: int, seed: int) -> np.ndarray:
     return out
 
 
-def glosses(least: int = 100_000) -> np.ndarray | None:
-    """MiniLM vectors, float32 (n, 384), of the glosses of Debian's `wordnet-base`; None where it is not installed. They
-    take some minutes the first time and are kept."""
+def glosses() -> np.ndarray | None:
+    """MiniLM vectors, float32 (n, 384), of the glosses of Debian's `wordnet-base`; None where `python -m bench.vectors`
+    has not made them."""
+    return np.load(GLOSSES) if GLOSSES.is_file() else None
+
+
+def make_glosses() -> None:
+    """Takes some tens of minutes on two cores. Raises `SystemExit` where the dictionary is missing."""
     if not DICTIONARY.is_dir():
-        return None
-    held = CACHE / "wordnet-minilm.npy"
-    if held.is_file():
-        return np.load(held)
+        raise SystemExit("the dictionary is missing: apt-get install wordnet-base")
+    from catalog.media import Text
+    from cli.common import console
+    from embedders.registry import load_profile
+
     texts: list[str] = []
     for part in ("noun", "verb", "adj", "adv"):
         for line in (DICTIONARY / f"data.{part}").read_text("latin-1").splitlines():
             if not line.startswith("  ") and " | " in line:
                 texts.append(re.split(r'; "', line.split(" | ", 1)[1])[0].strip())
-    texts = sorted(set(texts))
-    if len(texts) < least:
-        raise RuntimeError(f"{DICTIONARY} holds {len(texts)} glosses, too few")
-    from catalog.media import Text
-    from embedders.registry import load_profile
-
+    texts = sorted(set(texts), key=lambda text: (len(text), text))  # of like lengths together: less padding
     model = load_profile("bundled").text
-    blocks = [model.embed([Text(title=text) for text in texts[at : at + 512]]) for at in range(0, len(texts), 512)]
-    found = np.concatenate(blocks).astype(np.float32)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    np.save(held, found)
-    return found
+    blocks: list[np.ndarray] = []
+    for first in range(0, len(texts), 512):
+        blocks.append(model.embed([Text(title=text) for text in texts[first : first + 512]]))
+        console().print(f"{first + len(blocks[-1])} of {len(texts)} glosses", end="\r")
+    GLOSSES.parent.mkdir(parents=True, exist_ok=True)
+    np.save(GLOSSES, np.concatenate(blocks).astype(np.float32))
+
+
+if __name__ == "__main__":
+    make_glosses()
