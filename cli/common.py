@@ -24,9 +24,16 @@ def local_store(args: argparse.Namespace) -> Path:
     from core.errors import NotFound
 
     root = Path(store_uri(args.store)).expanduser().absolute()
-    if not (root / "release.json").is_file():
+    if not _is_store(root):
+        for close in (root / "store", root.parent):
+            if _is_store(close):
+                raise NotFound(f"there is no enriched store in {root}; did you mean --store {near(str(close))}?")
         raise NotFound(f"there is no enriched store in {root}; make one with: earmark run CATALOG --store {root}")
     return root
+
+
+def _is_store(folder: Path) -> bool:
+    return (folder / "release.json").is_file()
 
 
 def open_run(store: Path | str, source: str = ".") -> Any:

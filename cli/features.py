@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from cli.common import add_store, console, local_store, print_json, table
 
@@ -18,17 +21,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from core.errors import NotFound
     from feature_repo.reads import online_features
     from feature_repo.store import open_store
 
-    rows = online_features(open_store(local_store(args)), args.ids, service=args.service).to_pylist()
+    root = local_store(args)
+    rows = online_features(open_store(root), args.ids, service=args.service).to_pylist()
+    found = [row for row in rows if any(value is not None for name, value in row.items() if name != "content_id")]
     if args.json:
         print_json(rows)
-        return 0
-    for row in rows:
+    for row in [] if args.json else found:
         cells = [[name, short(value)] for name, value in row.items() if name != "content_id"]
         console().print(table(row["content_id"], [("feature", "left"), ("value", "left")], cells))
-    return 0
+    known = {row["content_id"] for row in found}
+    _tell_absent(root, [content_id for content_id in dict.fromkeys(args.ids) if content_id not in known])
+    return 0 if found else NotFound.exit_code
+
+
+def _tell_absent(root: Path, ids: Sequence[str]) -> None:
+    """Says which contents have no features, and which of them were removed by name."""
+    if not ids:
+        return
+    from core.storage import open_storage
+    from pipelines.removal import blocked
+
+    removed = blocked(open_storage(root))
+    for label, some in (
+        ("not in the store", [content_id for content_id in ids if content_id not in removed]),
+        ("removed", [content_id for content_id in ids if content_id in removed]),
+    ):
+        if some:
+            print(f"earmark: {label}: {', '.join(some)}", file=sys.stderr)
 
 
 def short(value: object, width: int = 80) -> str:

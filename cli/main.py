@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 EPILOG = """\
 first steps:
@@ -26,6 +28,7 @@ COMMANDS = {
     "run": ("cli.run", "enrich a catalogue: a folder of media, or CSV, JSONL or Parquet"),
     "search": ("cli.search", "find similar contents"),
     "features": ("cli.features", "fetch the features of contents from the online store"),
+    "duplicates": ("cli.duplicates", "groups of contents that are nearly the same"),
     "training-set": ("cli.training_set", "point-in-time join: features as they were known at each row's time"),
     "status": ("cli.status", "what the store holds, and who writes to it"),
     "consistency": ("cli.consistency", "compare a sample of the online store with the offline store"),
@@ -64,9 +67,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+class Parser(argparse.ArgumentParser):
+    """Names the nearest choice where a command or an option's value is none (argparse can from Python 3.14 on)."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = difflib.get_close_matches(str(value), [str(choice) for choice in action.choices or ()], 1)
+            if near:
+                error.message += f"; did you mean {near[0]!r}?"
+            raise
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="earmark",
         description="Enrich a music and podcast catalogue: features into Feast, vectors into FAISS.",
         epilog=EPILOG,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cli.common import add_store, console, print_json, table
+from cli.common import add_store, console, local_store, print_json, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,10 @@ def run(args: argparse.Namespace) -> int:
     from core.storage import open_storage
     from pipelines.quarantine import open_rows
 
-    rows = open_rows(open_storage(store_uri(args.store))).to_pylist()
+    uri = store_uri(args.store)
+    rows = open_rows(open_storage(uri)).to_pylist()
+    if not rows and "://" not in uri:
+        local_store(args)  # an empty quarantine must not be what a wrong folder answers
     if args.json:
         print_json(rows)
         return 0

@@ -68,7 +68,7 @@ def show(summary: dict[str, Any], out: Any = None) -> None:
     out = out or console()
     kinds = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, count in sorted(summary["kinds"].items()))
     contents = "1 content" if summary["contents"] == 1 else f"{summary['contents']} contents"
-    out.print(f"[bold]Read[/] {contents} ({kinds}) from {near(summary['source'])}")
+    out.print(f"[bold]Read[/] {contents}{f' ({kinds})' if kinds else ''} from {near(summary['source'])}")
     for key, text in (
         ("pruned", "no longer listed: removed"),
         ("removed_and_still_listed", "removed by name: left out"),
@@ -87,6 +87,9 @@ def show(summary: dict[str, Any], out: Any = None) -> None:
                 rows.append([name.replace("read", "decode"), count, seconds(spent), f"{1000 * spent / count:.0f} ms"])
         title = "Computed (work of all threads, with the loading of models)"
         out.print(table(title, [("stage", "left"), ("contents", "right"), ("work", "right"), ("each", "right")], rows))
+    elif summary["quarantine"] and not summary["contents"]:
+        held = len({q["content_id"] for q in summary["quarantine"]})
+        out.print(f"[bold]Computed[/] nothing: no content was accepted ({held} in quarantine; see earmark quarantine)")
     else:
         out.print("[bold]Computed[/] nothing: everything was up to date")
     if summary["quarantine"]:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cli.common import add_store, console, local_store, print_json
 from cli.features import SERVICES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Example of ENTITIES (CSV): content_id,event_timestamp,label — other columns pass through."
+    parser.epilog = (
+        "Example of ENTITIES, as CSV (further columns pass through):\n"
+        "  content_id,event_timestamp,label\n"
+        "  track:1,2026-06-01T12:00:00Z,1\n\n"
+        "A timestamp is ISO 8601; one without a zone is taken as UTC."
+    )
     parser.add_argument(
         "entities", metavar="ENTITIES", type=Path, help="CSV or Parquet with content_id and event_timestamp"
     )
@@ -26,11 +34,12 @@ def run(args: argparse.Namespace) -> int:
     import pyarrow.csv
     import pyarrow.parquet as pq
 
-    from core.errors import CatalogError
+    from core.errors import CatalogError, StorageError
     from feature_repo.reads import training_set
     from feature_repo.store import open_store
 
     root = local_store(args)
+    _check_out(args.out)
     try:
         suffix = args.entities.suffix.lower()
         entities = pa.csv.read_csv(args.entities) if suffix == ".csv" else pq.read_table(args.entities)
@@ -39,10 +48,66 @@ def run(args: argparse.Namespace) -> int:
     for column in ("content_id", "event_timestamp"):
         if column not in entities.column_names:
             raise CatalogError(f"{args.entities} has no column {column!r}")
-    joined = training_set(open_store(root), entities, service=args.service)
-    pq.write_table(joined, args.out)
+    joined = training_set(open_store(root), _with_times(entities, args.entities), service=args.service)
+    try:
+        pq.write_table(joined, args.out)
+    except OSError as error:
+        raise StorageError(f"cannot write {args.out}: {error}") from error
     if args.json:
         print_json({"rows": joined.num_rows, "columns": joined.column_names, "out": str(args.out)})
     else:
         console().print(f"wrote {joined.num_rows} rows of {joined.num_columns} columns to {args.out}")
     return 0
+
+
+def _check_out(out: Path) -> None:
+    """Raises `ConfigError` where `out` cannot be written: a long join must not end in that."""
+    from core.errors import ConfigError
+
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError(f"cannot write --out {out}: there is no folder {folder}")
+    if out.is_dir():
+        raise ConfigError(f"cannot write --out {out}: it is a folder; name a file")
+    if not os.access(out if out.exists() else folder, os.W_OK):
+        raise ConfigError(f"cannot write --out {out}: permission denied")
+
+
+def _with_times(entities: Any, path: Path) -> Any:
+    """The Arrow table with `event_timestamp` as times. Raises `ConfigError` for the first row without a time.
+
+    Numbers are refused: nothing says whether they are years, seconds or nanoseconds.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from core.errors import ConfigError
+
+    given = entities["event_timestamp"]
+    kind = given.type.value_type if pa.types.is_dictionary(given.type) else given.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        times = given
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        # A loop, because pandas lets a time without a zone inherit the zone of the row before it.
+        times = pa.array([_time(text) for text in given.to_pylist()], pa.timestamp("us", tz="UTC"))
+    else:
+        times = pa.nulls(len(given), pa.timestamp("us", tz="UTC"))
+    bad = np.flatnonzero(np.asarray(pc.is_null(times)))
+    if bad.size:
+        first = int(bad[0])
+        told = f"{given[first].as_py()!r} is no time" if given[first].is_valid else "there is no time"
+        raise ConfigError(
+            f"{path}, row {first + 1}: event_timestamp: {told}; write it as 2026-06-01T12:00:00Z"
+            + (f" ({bad.size} rows are like that)" if bad.size > 1 else "")
+        )
+    return entities.set_column(entities.column_names.index("event_timestamp"), "event_timestamp", times)
+
+
+def _time(text: str | None) -> datetime | None:
+    """A time from ISO 8601, in UTC unless it says otherwise; None where it is none."""
+    try:
+        time = datetime.fromisoformat((text or "").strip())
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

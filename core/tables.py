@@ -119,9 +119,15 @@ def encode(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
+THREADED_BYTES = 4 << 20
+
+
 def decode(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """The table of `encode`."""
-    return pq.read_table(io.BytesIO(data), columns=list(columns) if columns else None)
+    # A process that ends while Arrow's threads still wind down is aborted; small tables need none.
+    return pq.read_table(
+        io.BytesIO(data), columns=list(columns) if columns else None, use_threads=len(data) >= THREADED_BYTES
+    )
 
 
 def rows_to_table(view: View, rows: list[dict[str, Any]]) -> pa.Table:

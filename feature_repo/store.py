@@ -37,6 +37,9 @@ for _object in build_objects(_root, read_models(_root), spark={spark}):
 '''
 
 
+SQLITE = "sqlite:///"
+
+
 def profile_name() -> str:
     """The Feast profile that the environment asks for."""
     return os.environ.get(PROFILE_VARIABLE, "embedded")
@@ -60,7 +63,7 @@ def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
     settings: dict[str, Any] = {
         "project": PROJECT,
         "provider": "local",
-        "registry": {"registry_type": "sql", "path": f"sqlite:///{home / 'registry.db'}", "cache_ttl_seconds": 60},
+        "registry": {"registry_type": "sql", "path": f"{SQLITE}{home / 'registry.db'}", "cache_ttl_seconds": 60},
         "offline_store": {"type": f"{PLUGINS}.offline.EarmarkOfflineStore"},
         "online_store": online,
         "batch_engine": {"type": f"{PLUGINS}.engine.EarmarkEngine"},
@@ -92,9 +95,20 @@ def read_models(root: Path) -> dict[str, Any]:
 
 
 def open_store(root: Path) -> Any:
-    """Feast's `FeatureStore` of the store in the folder `root`. Raises `NotFound`."""
-    if not (root / FOLDER / "feature_store.yaml").is_file():
+    """Feast's `FeatureStore` of the store in the folder `root`. Raises `NotFound`, and `ConfigError` for a copy whose
+    settings still point at the store that it was copied from: what is done to it would be done to that one."""
+    settings = root / FOLDER / "feature_store.yaml"
+    if not settings.is_file():
         raise NotFound(f"there is no Feast repository in {root}; run earmark on a catalogue first")
+    registry = str(yaml.safe_load(settings.read_text()).get("registry", {}).get("path", ""))
+    if (
+        registry.startswith(SQLITE)
+        and Path(registry.removeprefix(SQLITE)).parent.resolve() != settings.parent.resolve()
+    ):
+        raise ConfigError(
+            f"the store {root} was moved or copied: its Feast repository still points at "
+            f"{Path(registry.removeprefix(SQLITE)).parent}; run earmark on its catalogue once, which mends that"
+        )
     os.environ.setdefault("FEAST_USAGE", "False")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -100,6 +100,111 @@ def test_features_and_training_set(enriched: Pair, capsys: Output, tmp_path: Pat
     assert "event_timestamp" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [("yesterday", "'yesterday' is no time"), ("", "is no time"), ("01/02/2026", "'01/02/2026' is no time")],
+)
+def test_a_training_set_names_the_first_time_that_it_cannot_read(
+    second: str, told: str, enriched: Pair, capsys: Output, tmp_path: Path
+) -> None:
+    _, store = enriched
+    rows = tmp_path / "rows.csv"
+    rows.write_text(f"content_id,event_timestamp\nsound 1,2026-03-01T00:00:00Z\nsound 1,{second}\nsound 0,never\n")
+    assert run("training-set", rows, "--out", tmp_path / "x.parquet", "--store", store) == 2
+    said = capsys.readouterr().err
+    assert f"{rows}, row 2: event_timestamp" in said and told in said and "2 rows are like that" in said
+    assert not (tmp_path / "x.parquet").exists()
+
+
+@pytest.mark.parametrize(("only", "told"), [("2026", "2026 is no time"), ("", "there is no time")])
+def test_a_training_set_guesses_no_unit_and_no_missing_time(
+    only: str, told: str, enriched: Pair, capsys: Output, tmp_path: Path
+) -> None:
+    _, store = enriched
+    (tmp_path / "rows.csv").write_text(f"content_id,event_timestamp\nsound 1,{only}\n")
+    assert run("training-set", tmp_path / "rows.csv", "--out", tmp_path / "x.parquet", "--store", store) == 2
+    assert f"row 1: event_timestamp: {told}" in capsys.readouterr().err
+
+
+def test_a_training_set_reads_times_with_and_without_a_zone(enriched: Pair, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    _, store = enriched
+    times = ("2026-03-01", "2026-03-01T12:00:00+02:00", "2026-03-01 10:00")
+    (tmp_path / "rows.csv").write_text("content_id,event_timestamp\n" + "".join(f"sound 1,{t}\n" for t in times))
+    assert run("training-set", tmp_path / "rows.csv", "--out", tmp_path / "x.parquet", "--store", store) == 0
+    found = pq.read_table(tmp_path / "x.parquet")["event_timestamp"].to_pylist()
+    assert [f"{t:%d %H:%M %Z}" for t in found] == ["01 00:00 UTC", "01 10:00 UTC", "01 10:00 UTC"]
+
+
+def test_a_training_set_is_not_joined_for_a_file_that_cannot_be_written(
+    enriched: Pair, capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, store = enriched
+    monkeypatch.setattr("feature_repo.reads.training_set", lambda *a, **k: pytest.fail("joined"))
+    rows = tmp_path / "rows.csv"
+    rows.write_text("content_id,event_timestamp\nsound 1,2026-03-01T00:00:00Z\n")
+    assert run("training-set", rows, "--out", tmp_path / "none" / "x.parquet", "--store", store) == 2
+    assert f"there is no folder {tmp_path / 'none'}" in capsys.readouterr().err
+    assert run("training-set", rows, "--out", tmp_path, "--store", store) == 2
+    assert "it is a folder" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda *a, **k: False)  # root, who may run the tests, may write anywhere
+    assert run("training-set", rows, "--out", tmp_path / "x.parquet", "--store", store) == 2
+    assert "permission denied" in capsys.readouterr().err
+
+
+def test_features_of_contents_that_are_not_there(enriched: Pair, capsys: Output) -> None:
+    _, store = enriched
+    assert run("features", "--store", store, "sound 1", "nobody") == 0
+    told = capsys.readouterr()
+    assert told.err == "earmark: not in the store: nobody\n" and "nobody" not in told.out and "sound 1" in told.out
+    assert run("features", "--store", store, "nobody", "no one", "nobody") == 8
+    told = capsys.readouterr()
+    assert told.err == "earmark: not in the store: nobody, no one\n" and told.out == ""
+    assert run("features", "--store", store, "nobody", "--service", "playback", "--json") == 8
+    told = capsys.readouterr()
+    assert json.loads(told.out)[0]["content__title"] is None and "nobody" in told.err
+
+
+def test_a_store_one_level_off(enriched: Pair, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, store = enriched
+    monkeypatch.chdir(store.parent)
+    for command in ("status", "quarantine"):
+        assert run(command, "--store", ".") == 8
+        assert "did you mean --store store?" in capsys.readouterr().err
+        assert run(command, "--store", store / "feast") == 8
+        assert "did you mean --store store?" in capsys.readouterr().err
+        assert run(command, "--store", store.parent / "catalog" / "nowhere") == 8
+        assert "did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        (["serach"], "search"),
+        (["features", "a", "--service", "playbak"], "playback"),
+        (["pipeline", "lcoal"], "local"),
+        (["xyzzy"], None),
+    ],
+)
+def test_a_slip_of_the_pen(arguments: list[str], near: str | None, capsys: Output) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and "invalid choice" in said
+    assert (f"did you mean {near!r}?" in said) if near else ("did you mean" not in said)
+
+
+def test_a_run_that_accepts_nothing_says_so(tmp_path: Path, capsys: Output) -> None:
+    rows = "content_id,kind,title,updated_at\na,trakc,A,2026-01-01T00:00:00Z\nb,track,B,2026-01-01\n"
+    (tmp_path / "c.csv").write_text(rows)
+    for _ in range(2):
+        assert run("run", tmp_path / "c.csv", "--store", tmp_path / "store", "--device", "cpu") == 0
+        out = capsys.readouterr().out
+        assert "no content was accepted (2 in quarantine; see earmark quarantine)" in out
+        assert "up to date" not in out and "Read 0 contents from" in out
+
+
 def test_status_and_quarantine(enriched: Pair, capsys: Output) -> None:
     _, store = enriched
     found = answer(capsys, "status", "--store", store)
@@ -121,6 +226,8 @@ def test_a_run_removal_and_return(tmp_path: Path, capsys: Output) -> None:
     assert "everything was up to date" in capsys.readouterr().out
     gone = "text/1 😀"
     assert answer(capsys, "remove", gone, "--store", store)["removed"] == [gone]
+    assert run("features", gone, "nobody", "--store", store) == 8
+    assert capsys.readouterr().err == f"earmark: not in the store: nobody\nearmark: removed: {gone}\n"
     assert answer(capsys, "run", shelf.source, "--store", store)["removed_and_still_listed"] == 1
     assert answer(capsys, "restore", gone, "--store", store)["restored"] == [gone]
     assert answer(capsys, "run", shelf.source, "--store", store)["computed"]["text"] == 1
@@ -176,3 +283,20 @@ def test_the_pipeline_commands(tmp_path: Path, capsys: Output) -> None:
 def test_the_dictionary_is_the_committed_one(capsys: Output) -> None:
     assert run("dictionary") == 0
     assert capsys.readouterr().out.strip() == (ROOT / "docs" / "feature-dictionary.md").read_text().strip()
+
+
+def test_duplicates(enriched: Pair, capsys: Output, tmp_path: Path) -> None:
+    """Single linkage at a low cosine joins what search shows to be near."""
+    import pyarrow.parquet as pq
+
+    _, store = enriched
+    near = answer(capsys, "search", "--store", store, "--id", "sound 0", "-k", 1)["hits"][0]
+    groups = answer(capsys, "duplicates", "--store", store, "--score", max(0.01, near["score"] - 0.01))
+    together = [row["group"] for row in groups if row["content_id"] in ("sound 0", near["content_id"])]
+    assert len(together) == 2 and len(set(together)) == 1
+    assert run("duplicates", "--store", store, "--score", 1, "--out", tmp_path / "groups.parquet") == 0
+    assert "No two contents are nearer than 1.0 by audio" in capsys.readouterr().out
+    assert pq.read_table(tmp_path / "groups.parquet").column_names[0] == "group"
+    assert run("duplicates", "--store", store, "--score", 2) == 1
+    assert "a cosine between 0 and 1" in capsys.readouterr().err
+    assert run("duplicates", "--store", store, "--out", tmp_path / "no" / "groups.parquet") == 2

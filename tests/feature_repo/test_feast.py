@@ -247,3 +247,19 @@ def test_a_store_that_is_not_there(tmp_path: Path) -> None:
         open_store(tmp_path)
     with pytest.raises(ConfigError, match="memcached"):
         repo.repo_yaml(tmp_path, "memcached")
+
+
+def test_a_copied_store_is_not_taken_for_its_original(shelf_and_store: Pair, tmp_path: Path) -> None:
+    """Until a run has mended its paths: a removal in the copy would empty the original."""
+    import shutil
+
+    from core.config import Config
+    from pipelines.inprocess import run_catalog
+
+    shelf, store = shelf_and_store
+    shutil.copytree(store, tmp_path / "copy")
+    with pytest.raises(ConfigError, match="was moved or copied: its Feast repository still points at"):
+        open_store(tmp_path / "copy")
+    run_catalog(shelf.source, str(tmp_path / "copy"), Config(device="cpu"))
+    assert open_store(tmp_path / "copy").list_feature_views()
+    assert open_store(store).list_feature_views()

@@ -1,0 +1,46 @@
+"""`earmark duplicates`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cli.common import add_store, console, local_store, open_run, print_json, table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Contents are joined by pairs that are near enough, directly or over others. A recommender shows one of a\n"
+        "group. Copies of a recording are usually above 0.95 by audio; so are voices in one room. Try some values."
+    )
+    parser.add_argument("--by", choices=("audio", "text", "image"), default="audio", help="alike in what (%(default)s)")
+    parser.add_argument("--score", type=float, default=0.95, help="least cosine of a pair (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the groups as Parquet")
+    add_store(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import pyarrow.parquet as pq
+
+    from core.errors import ConfigError
+    from pipelines.duplicates import duplicates
+
+    if args.out is not None and not args.out.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {args.out.absolute().parent} to write to")
+    found = duplicates(open_run(local_store(args)), by=args.by, score=args.score)
+    if args.out is not None:
+        pq.write_table(found, args.out)
+    if args.json:
+        print_json(found.to_pylist())
+        return 0
+    groups = len(set(found["group"].to_pylist()))
+    if not groups:
+        console().print(f"No two contents are nearer than {args.score} by {args.by}.")
+        return 0
+    rows = [
+        [row["group"] if row["group"] == row["content_id"] else "", row["content_id"], row["title"], row["kind"]]
+        for row in found.to_pylist()
+    ]
+    columns = [("group", "left"), ("content", "left"), ("title", "left"), ("kind", "left")]
+    console().print(table(f"{groups} groups of {found.num_rows} contents, alike by {args.by}", columns, rows))
+    return 0
