@@ -22,7 +22,7 @@ from core.errors import EarmarkError, NotFound
 from index.build import NORM_TOLERANCE
 from index.log import DELETE, PUT, Reader, Record, Writer
 from index.manifest import Manifest
-from index.publish import TARGET_RECALL, current_version, oldest_merged, publish_vectors, removals
+from index.publish import TARGET_RECALL, current_version, merged_range, publish_vectors, removals
 from index.queries import Queries
 from index.search import NOTHING_HIDDEN, Hidden, Searcher, open_index
 from index.tail import Tail
@@ -40,7 +40,7 @@ class _State:
     tail: Tail
     numbers: dict[str, int]  # of the tail's contents
     about: tuple[dict[str, Any] | None, ...]  # what the tail's contents may be filtered by
-    ids: tuple[tuple[int, ...], ...]  # of the tail's rows, by content
+    ids: tuple[dict[int, int], ...]  # of the tail's contents: window → id
 
 
 class LiveIndex(Queries):
@@ -58,7 +58,7 @@ class LiveIndex(Queries):
         self._state: _State
         self._load()
         if write:
-            self._writer = Writer(folder / name, self._state.base.manifest.merged)
+            self._writer = Writer(folder / name, merged_range(folder, name)[1])
             self.refresh()
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class LiveIndex(Queries):
     @property
     def pending(self) -> int:
         """Contents that were added or changed since the base was built."""
-        return int((~_dead_contents(self._state)).sum())
+        return sum(map(bool, self._state.ids))
 
     def put(
         self, content_id: str, vectors: np.ndarray, *, about: Mapping[str, Any] | None = None,
@@ -122,7 +122,7 @@ class LiveIndex(Queries):
         """Takes contents away. Who is not there is passed over. Raises `StorageError`."""
         with self._changing:
             writer = self._writing()
-            gone = [one for one in dict.fromkeys(content_ids) if self._holds(one)]
+            gone = [one for one in dict.fromkeys(content_ids) if _holds(self._state, one)]
             records = [Record(writer.number + n, DELETE, one) for n, one in enumerate(gone, 1)]
             if records:
                 writer.append(records)
@@ -136,7 +136,7 @@ class LiveIndex(Queries):
                 self._load()
                 if self._writer is not None:
                     self._writer.rotate()
-                    self._writer.retire(oldest_merged(self._folder, self._name))
+                    self._writer.retire(merged_range(self._folder, self._name)[0])
                 return True
             fresh = [one for one in self._reader.read() if one.number > self._applied and self._counts(one)]
             self._apply(fresh)
@@ -199,11 +199,11 @@ class LiveIndex(Queries):
         """What is held of a content, float32 (windows, dim). Raises `NotFound`."""
         state = self._state
         number = state.numbers.get(content_id)
-        if number is not None and not _dead_contents(state)[number]:
+        if number is not None and state.ids[number]:
             tail = state.tail
             rows = (tail.content_of[: tail.count] == number) & ~tail.dead[: tail.count]
             return np.asarray(tail.matrix[: tail.count][rows])
-        if not self._holds(content_id):
+        if not _holds(state, content_id):
             raise NotFound(f"{content_id!r} is not in the index {self._name}")
         return state.base.vectors(content_id)
 
@@ -243,14 +243,15 @@ class LiveIndex(Queries):
             number = numbers.get(record.content_id)
             if record.op == DELETE:
                 if number is not None:
-                    tail = tail.without(number)
+                    tail, ids[number] = tail.without(number), {}
             else:
                 if number is None:
                     number = numbers[record.content_id] = len(names)
                     names.append(record.content_id)
                     about.append(None)
-                    ids.append(())
-                about[number], ids[number] = record.about, record.ids
+                    ids.append({})
+                about[number] = record.about
+                ids[number] = dict(zip(record.windows, record.ids, strict=True))
                 assert record.vectors is not None
                 tail = tail.put(number, record.vectors)
                 self._next_id = max(self._next_id, max(record.ids, default=-1) + 1)
@@ -258,17 +259,13 @@ class LiveIndex(Queries):
         tail = replace(tail, contents=names)
         return _State(state.base, gone, state.base.hide(gone), tail, numbers, tuple(about), tuple(ids))
 
-    def _holds(self, content_id: str) -> bool:
+    def _id_of(self, content_id: str, window: int) -> int | None:
+        """The id that the window of a content has; None where it has none, or was deleted."""
         state = self._state
         number = state.numbers.get(content_id)
-        if number is not None and not _dead_contents(state)[number]:
-            return True
-        place = state.base.number_of(content_id)
-        return place is not None and not state.gone[place]
-
-    def _id_of(self, content_id: str, window: int) -> int | None:
-        """The id that the window of a content has, or had since the base was built."""
-        return self._state.base.id_of(content_id, window)
+        if number is not None and state.ids[number]:
+            return state.ids[number].get(window)
+        return state.base.id_of(content_id, window) if _holds(state, content_id) else None
 
     def _checked_rows(self, content_id: str, given: np.ndarray) -> np.ndarray:
         vectors = np.ascontiguousarray(np.atleast_2d(given), np.float32)
@@ -293,10 +290,9 @@ class LiveIndex(Queries):
         return hidden
 
 
-def _dead_contents(state: _State) -> np.ndarray:
-    """Contents of the tail that have no row, bool by number."""
-    tail = state.tail
-    alive = tail.content_of[: tail.count][~tail.dead[: tail.count]]
-    dead = np.ones(len(tail.contents), bool)
-    dead[alive] = False
-    return dead
+def _holds(state: _State, content_id: str) -> bool:
+    number = state.numbers.get(content_id)
+    if number is not None and state.ids[number]:
+        return True
+    place = state.base.number_of(content_id)
+    return place is not None and not state.gone[place]

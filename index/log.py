@@ -79,6 +79,7 @@ class Writer:
     """Appends records; at most one process does. Raises `StorageError` where another holds the log."""
 
     def __init__(self, home: Path, after: int) -> None:
+        """Numbers go on after those of the log and after `after`, which no version may have passed."""
         import fcntl
 
         self._home = home
@@ -90,6 +91,7 @@ class Writer:
             raise StorageError(f"another process writes to the index {home.name}") from error
         self.number = after
         for segment in segments(home):
+            self.number = max(self.number, first_number(segment) - 1)
             data, end = segment.read_bytes(), 0
             for record, place in parse(data, segment, 0):
                 self.number, end = max(self.number, record.number), place

@@ -263,10 +263,10 @@ def removals(folder: Path, manifest: Manifest | None, *, live: bool | None = Non
     return {row["content_id"]: row["number"] for row in found if live in (None, row["live"])}
 
 
-def oldest_merged(folder: Path, name: str) -> int:
-    """The least record of the log that every version kept here holds."""
+def merged_range(folder: Path, name: str) -> tuple[int, int]:
+    """The last record of the log that every version kept here holds, and the last that any of them holds."""
     merged = [load_manifest(folder, name, version).merged for version in versions(folder, name)]
-    return min(merged, default=0)
+    return min(merged, default=0), max(merged, default=0)
 
 
 def clean(home: Path) -> None:

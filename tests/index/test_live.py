@@ -261,6 +261,38 @@ def test_ids_stay_and_are_never_given_twice(tmp_path: Path) -> None:
     assert manifest is not None and manifest.next_id == 10 + 3 * 4
 
 
+def test_an_update_keeps_its_id_and_a_delete_ends_it(tmp_path: Path) -> None:
+    publish(tmp_path, singles(3))
+    first = open_index(tmp_path, "a").id_of("c0001", 0)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("new", clustered(2))
+        numbers = [live._id_of("new", window) for window in (0, 1)]
+        live.put("new", clustered(1, seed=4))
+        live.put("c0001", clustered(1, seed=5))
+        assert (live._id_of("new", 0), live._id_of("c0001", 0)) == (numbers[0], first)
+        live.delete(["new", "c0001"])
+        for name in ("new", "c0001"):
+            live.put(name, clustered(1, seed=6))
+            assert live._id_of(name, 0) not in (None, first, *numbers)
+
+
+def test_numbers_go_on_after_going_back(tmp_path: Path) -> None:
+    """What is changed while an older version is served is not taken for held by the newer one."""
+    publish(tmp_path, singles(10))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        for n in range(4):
+            live.put(f"n{n}", clustered(1, seed=n))
+        live.merge()
+    older, newer = versions(tmp_path, "a")
+    for segment in segments(tmp_path / "a"):
+        segment.unlink()
+    point_to(tmp_path, "a", older)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("meanwhile", clustered(1, seed=9))
+    point_to(tmp_path, "a", newer)
+    assert LiveIndex(tmp_path, "a").vectors("meanwhile").shape == (1, DIM)
+
+
 def test_filters_and_times_of_changes(tmp_path: Path) -> None:
     shadow = singles(20)
     when = datetime(2026, 1, 2, tzinfo=UTC)
