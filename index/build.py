@@ -81,7 +81,13 @@ def build(
     tried = [Choice(factory, "asked for by factory string", 0.0)] if factory else []
     refused: list[str] = []
     for choice in tried or choices(count, dim, memory_bytes=memory_bytes):
-        made = filled(choice.factory, base, seed)
+        try:
+            made = filled(choice.factory, base, seed)
+        except EarmarkError as error:
+            if factory:
+                raise
+            refused.append(str(error))
+            continue
         parameters = sample.tune(made, target_recall)
         quality = sample.quality(made, parameters)
         if quality.recall["10"] >= gate:

@@ -23,15 +23,22 @@ class Changes:
     records: dict[str, Record]
     last: int
     deleted: dict[str, int]
+    next_id: int = 0  # after every id that the log ever gave
 
     @classmethod
-    def since(cls, home: Path, merged: int, deleted: Mapping[str, int], removed: Mapping[str, int]) -> Changes:
+    def since(
+        cls, home: Path, merged: int, deleted: Mapping[str, int], removed: Mapping[str, int], model_id: str
+    ) -> Changes:
         """Of the log in `home`, after the record of number `merged`; of contents that were `removed` from the version,
-        after theirs. Raises `IndexUnavailable` for a damaged log."""
+        after theirs. Vectors of another model than `model_id` are passed over. Raises `IndexUnavailable` for a damaged
+        log."""
         records: dict[str, Record] = {}
-        gone, last = dict(deleted), merged
+        gone, last, next_id = dict(deleted), merged, 0
         for record in Reader(home, merged).read():
             last = record.number
+            next_id = max(next_id, *(number + 1 for number in record.ids)) if record.ids else next_id
+            if record.op == PUT and record.model_id != model_id:
+                continue
             if record.number <= removed.get(record.content_id, -1):
                 continue
             records[record.content_id] = record
@@ -39,7 +46,7 @@ class Changes:
                 gone[record.content_id] = record.number
             else:
                 gone.pop(record.content_id, None)
-        return cls(records, last, gone)
+        return cls(records, last, gone, next_id)
 
     def over(self, vectors: pa.Table, windows: str | None, dim: int) -> tuple[pa.Table, str | None]:
         """The rows (content_id, embedding, perhaps windows) with the changes done to them."""
@@ -60,11 +67,20 @@ class Changes:
         return pa.concat_tables([pa.table(dict(zip(names, p, strict=True))).cast(schema) for p in parts]), "window"
 
     def over_ids(self, ids: pa.Table | None, next_id: int) -> tuple[pa.Table | None, int]:
-        """Known ids with those that the log gave out."""
+        """Known ids with those that the log gave out. One that somebody else gave to another row meanwhile is left out,
+        so that the row gets a new one."""
+        taken = set() if ids is None else set(ids["id"].to_pylist())
+        keys = (
+            set()
+            if ids is None
+            else set(zip(*(ids[n].to_pylist() for n in ("id", "content_id", "window")), strict=True))
+        )
+        next_id = max(next_id, self.next_id)
         rows = [
             (number, one.content_id, window)
             for one in self._puts()
             for number, window in zip(one.ids, one.windows, strict=True)
+            if number not in taken or (number, one.content_id, window) in keys
         ]
         if not rows:
             return ids, next_id
@@ -72,7 +88,7 @@ class Changes:
             [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), SCHEMA, strict=True)], schema=SCHEMA
         )
         found = own if ids is None else pa.concat_tables([ids.select(SCHEMA.names).cast(SCHEMA), own])
-        return found, max(next_id, *(number + 1 for number, _, _ in rows))
+        return found, next_id
 
     def over_metadata(self, metadata: pa.Table | None) -> pa.Table | None:
         """Metadata with what the changed contents brought along."""
@@ -101,8 +117,18 @@ def removed_table(live: Mapping[str, int], by_remove: Mapping[str, int]) -> pa.T
 
 
 def column(values: list[object], field: pa.Field) -> pa.Array:
-    """Values, from the log perhaps, where times are text, as a column. Raises `pyarrow.ArrowException`."""
+    """Values, from the log perhaps, where times are text, as a column; null where one does not fit."""
     try:
         return pa.array(values, field.type)
     except (pa.ArrowException, TypeError):
-        return pa.array([None if one is None else str(one) for one in values], pa.string()).cast(field.type)
+        return pa.array([fitting(one, field) for one in values], field.type)
+
+
+def fitting(value: object, field: pa.Field) -> object:
+    """The value as the field has it, None where it does not fit."""
+    for made in (lambda: pa.scalar(value, field.type), lambda: pa.scalar(str(value)).cast(field.type)):
+        try:
+            return None if value is None else made().as_py()
+        except (pa.ArrowException, TypeError, ValueError):
+            continue
+    return None

@@ -18,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.errors import EarmarkError, NotFound
+from core.errors import EarmarkError, IndexUnavailable, NotFound, StorageError
 from index.build import NORM_TOLERANCE
-from index.log import DELETE, PUT, Reader, Record, Writer
+from index.changes import fitting
+from index.log import DELETE, PUT, Reader, Record, Rewound, Writer
 from index.manifest import Manifest
-from index.publish import TARGET_RECALL, current_version, merged_range, publish_vectors, removals
+from index.publish import TARGET_RECALL, current_version, manifests, merged_range, publish_vectors, publishing, removals
 from index.queries import Queries
 from index.search import NOTHING_HIDDEN, Hidden, Searcher, open_index
 from index.tail import Tail
@@ -56,10 +57,16 @@ class LiveIndex(Queries):
         self._writer: Writer | None = None
         self._next_id = self._applied = 0
         self._state: _State
-        self._load()
+        self._stale = True
         if write:
+            if not (folder / name).is_dir():
+                raise IndexUnavailable(f"the index {name} has not been published")
             self._writer = Writer(folder / name, merged_range(folder, name)[1])
-            self.refresh()
+        try:
+            self._load()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         if self._writer is not None:
@@ -112,11 +119,13 @@ class LiveIndex(Queries):
                     known[content_id, window] = found
                     numbers.append(found)
                 number += 1
-                told = dict(about) if about is not None else None
-                records.append(Record(number, PUT, content_id, tuple(numbers), chosen, told, vectors))
-            writer.append(records)
-            self._next_id = next_id
-            self._apply(records)
+                told = self._checked_about(content_id, about)
+                model = self.manifest.model_id
+                records.append(Record(number, PUT, content_id, tuple(numbers), chosen, told, vectors, model))
+            if records:
+                writer.append(records)
+                self._next_id = next_id
+                self._apply(records)
 
     def delete(self, content_ids: Iterable[str]) -> None:
         """Takes contents away. Who is not there is passed over. Raises `StorageError`."""
@@ -132,13 +141,22 @@ class LiveIndex(Queries):
         """Takes in what others published and logged since; returns whether there was anything."""
         with self._changing:
             version = current_version(self._folder, self._name)
-            if version is not None and version != self._state.base.manifest.version:
+            if version is None:
+                raise IndexUnavailable(f"the index {self._name} was removed")
+            try:
+                fresh = [] if self._stale else [one for one in self._reader.read() if self._counts(one)]
+            except Rewound:
+                self._stale = True
+            except BaseException:
+                self._stale = True
+                raise
+            if self._stale or version != self._state.base.manifest.version:
                 self._load()
                 if self._writer is not None:
                     self._writer.rotate()
                     self._writer.retire(merged_range(self._folder, self._name)[0])
                 return True
-            fresh = [one for one in self._reader.read() if one.number > self._applied and self._counts(one)]
+            fresh = [one for one in fresh if one.number > self._applied]
             self._apply(fresh)
             return bool(fresh)
 
@@ -146,21 +164,21 @@ class LiveIndex(Queries):
         """Builds and publishes a version that holds the changes, and serves it; `options` as of `publish_vectors`. What
         the base holds is taken from its codes: a build from the vectors themselves (a pipeline's) is finer. Changes may
         go on meanwhile."""
-        base = self._state.base
-        with self._changing:
-            rows = base.rows()
-        options = {"target_recall": TARGET_RECALL, "metadata": base.metadata, **options}
-        publish_vectors(
-            self._folder,
-            self._name,
-            rows,
-            model_id=base.manifest.model_id,
-            dim=base.manifest.dim,
-            source=base.manifest.source,
-            windows="window",
-            **options,
-        )
-        self.refresh()
+        with publishing(self._folder / self._name):
+            self.refresh()
+            base = self._state.base
+            options = {"target_recall": TARGET_RECALL, "metadata": base.metadata, **options}
+            publish_vectors(
+                self._folder,
+                self._name,
+                base.rows(),
+                model_id=base.manifest.model_id,
+                dim=base.manifest.dim,
+                source=base.manifest.source,
+                windows="window",
+                **options,
+            )
+            self.refresh()
         return self.manifest
 
     def search(
@@ -213,22 +231,38 @@ class LiveIndex(Queries):
         return self._writer
 
     def _load(self) -> None:
+        self._stale = True
         base = open_index(self._folder, self._name, expect_model=self._expect)
         nothing = np.zeros(len(base.contents), bool)
         self._applied = base.manifest.merged
-        self._next_id = base.manifest.next_id
+        self._next_id = max(found.next_id for found in [base.manifest, *manifests(self._folder, self._name)])
         self._reader = Reader(self._folder / self._name, base.manifest.merged)
-        self._removed = removals(self._folder, base.manifest)
+        self._removed, self._model = removals(self._folder, base.manifest), base.manifest.model_id
         state = _State(base, nothing, NOTHING_HIDDEN, Tail(base.manifest.dim), {}, (), ())
-        self._state = self._changed(state, [one for one in self._reader.read() if self._counts(one)])
+        for attempt in range(3):
+            try:
+                records = [one for one in self._reader.read() if self._counts(one)]
+                break
+            except Rewound:
+                self._reader = Reader(self._folder / self._name, base.manifest.merged)
+                if attempt == 2:
+                    raise StorageError(f"the log of the index {self._name} changes too fast to be read") from None
+        self._state = self._changed(state, records)
+        self._stale = False
 
     def _counts(self, record: Record) -> bool:
-        """Whether the content was not removed from the published index since."""
-        return record.number > self._removed.get(record.content_id, -1)
+        """Whether the content was not removed from the published index since, and its vectors are of this model."""
+        ours = record.op == DELETE or record.model_id == self._model
+        return ours and record.number > self._removed.get(record.content_id, -1)
 
     def _apply(self, records: Sequence[Record]) -> None:
-        if records:
+        if not records:
+            return
+        try:
             self._state = self._changed(self._state, records)
+        except BaseException:
+            self._stale = True  # the log holds what the state does not: read it again
+            raise
 
     def _changed(self, state: _State, records: Sequence[Record]) -> _State:
         """The state after some records; the one before is left alone."""
@@ -277,6 +311,17 @@ class LiveIndex(Queries):
         if not (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= NORM_TOLERANCE).all():
             raise EarmarkError(f"index: vectors of {content_id!r} are not finite and of unit norm")
         return vectors
+
+    def _checked_about(self, content_id: str, about: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """`about` as it will be read from the log. Raises `EarmarkError` for a value that its column cannot hold."""
+        if about is None:
+            return None
+        metadata = self._state.base.metadata
+        for field in metadata.schema if metadata is not None else ():
+            value = about.get(field.name)
+            if value is not None and fitting(value, field) is None:
+                raise EarmarkError(f"index: {field.name!r} of {content_id!r} is no {field.type}: {value!r}")
+        return dict(about)
 
     def _hidden_tail(self, state: _State, left_out: set[str], where: pc.Expression | None) -> np.ndarray:
         """Contents of the tail that may not be found, bool by number."""

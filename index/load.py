@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from index.parameters import concrete, part
 INDEX_FILE, IDS_FILE = "index.faiss", "ids.parquet"
 METADATA_FILE, REMOVED_FILE = "metadata.parquet", "removed.parquet"
 BLOCK_ROWS = 16_384
+_mapping = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,10 @@ class Loaded:
             return np.empty((0, self.manifest.dim), np.float32)
         ivf = part(self.faiss_index, "IndexIVF")
         if ivf is not None and part(self.faiss_index, "IndexRefine") is None and ivf.direct_map.no():
-            ivf.make_direct_map()
+            with _mapping:
+                ivf.make_direct_map()
         found: np.ndarray = self.faiss_index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
         return found
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """All vectors in order, some at a time."""
-        for first in range(0, self.manifest.count, BLOCK_ROWS):
-            yield self.vectors(np.arange(first, min(first + BLOCK_ROWS, self.manifest.count)))
 
 
 def load(folder: Path, manifest: Manifest) -> Loaded:

@@ -123,7 +123,9 @@ class Searcher(Queries):
 
     def rows(self) -> pa.Table:
         """All that the index holds: content_id, window and embedding (fixed-size list of float32), decoded."""
-        values = np.concatenate(list(self._loaded.blocks()))
+        blocks = range(0, self.manifest.count, BLOCK_ROWS)
+        parts = [self.vectors_of(np.arange(at, min(at + BLOCK_ROWS, self.manifest.count))) for at in blocks]
+        values = np.concatenate([np.empty((0, self.manifest.dim), np.float32), *parts])
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), self.manifest.dim)
         return self._loaded.ids.select(["content_id", "window"]).append_column("embedding", embedding)
 
@@ -165,10 +167,7 @@ class Searcher(Queries):
             elif field.name == _ROW:
                 columns[field.name] = pa.array(range(len(contents)), field.type)
             else:
-                try:
-                    columns[field.name] = column([(one or {}).get(field.name) for one in about], field)
-                except pa.ArrowException as error:
-                    raise ConfigError(f"{field.name!r} of a changed content is no {field.type}: {error}") from error
+                columns[field.name] = column([(one or {}).get(field.name) for one in about], field)
         holds = np.zeros(len(contents), bool)
         holds[np.asarray(self._fitting(pa.table(columns), where))] = True
         return holds
@@ -291,6 +290,16 @@ def open_index(
     chosen = version or current_version(folder, name)
     if chosen is None:
         raise IndexUnavailable(f"the index {name} has not been published")
+    try:
+        return _open(folder, name, chosen, expect_model, metadata)
+    except (IndexUnavailable, FileNotFoundError):
+        # It may have been retired since `CURRENT` was read.
+        if version is not None or current_version(folder, name) in (None, chosen):
+            raise
+    return open_index(folder, name, expect_model=expect_model, metadata=metadata)
+
+
+def _open(folder: Path, name: str, chosen: str, expect_model: str | None, metadata: pa.Table | None) -> Searcher:
     manifest = load_manifest(folder, name, chosen)
     if expect_model is not None and manifest.model_id != expect_model:
         raise IndexUnavailable(

@@ -76,7 +76,7 @@ class Tail:
         for query in vectors:
             depth = min(k + SPARE, alive)
             while True:
-                scores, rows = self._nearest(query, depth, out)
+                scores, rows = self._nearest(query, depth, out, alive)
                 contents, best = np.empty((1, k), np.int32), np.empty((1, k), np.float32)
                 counts, settled = np.empty(1, np.int64), np.empty(1, bool)
                 nobody = np.empty(0, bool)
@@ -89,10 +89,14 @@ class Tail:
             found.append((contents[0, : counts[0]], best[0, : counts[0]]))
         return found
 
-    def _nearest(self, query: np.ndarray, depth: int, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(scores, rows) of the `depth` nearest rows that are not `out`, best first."""
+    def _nearest(
+        self, query: np.ndarray, depth: int, out: np.ndarray, alive: int, *, exactly: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(scores, rows) of the `depth` nearest rows that are not `out`, best first. Codes choose among all rows, so
+        they serve only where most are alive."""
         first, chosen, scores = 0, np.empty(0, np.int64), np.empty(0, np.float32)
-        if self.sealed is not None and PRESELECT * depth < self.sealed_count // 2:
+        coded = self.sealed is not None and not exactly and 2 * alive >= self.count
+        if coded and PRESELECT * depth < self.sealed_count // 2:
             first = self.sealed_count
             chosen = self.sealed.search(query[None], PRESELECT * depth)[1][0]
             chosen = chosen[chosen >= 0]
@@ -104,4 +108,6 @@ class Tail:
         best = np.argpartition(-scores, top - 1)[:top] if top < len(scores) else np.arange(top)
         best = best[np.lexsort((rows[best], -scores[best]))]
         best = best[scores[best] > -np.inf]
+        if first and len(best) < depth:
+            return self._nearest(query, depth, out, alive, exactly=True)
         return scores[best], rows[best]

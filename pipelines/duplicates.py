@@ -38,11 +38,12 @@ def duplicates(
     about = run.tables.latest(CONTENT, ["title", "kind", "show_id"])
     about = about.filter(pc.not_equal(about[WORK_KEY], REMOVED)).select(["content_id", "title", "kind", "show_id"])
     found = found.filter(pc.is_in(found["content_id"], value_set=about["content_id"].combine_chunks()))
-    # Who has lost the others of its group stands alone now.
-    counts = found["group"].value_counts()
-    known = {row["values"]: row["counts"] for row in counts.to_pylist()}
-    sizes = [known[group] for group in found["group"].to_pylist()]
-    found = found.set_column(2, "size", pa.array(sizes, pa.int32()))
+    # Without the removed, a group is smaller, and may be called after another.
+    groups = found.group_by("group").aggregate([("content_id", "min"), ("content_id", "count")])
+    named = {row["group"]: (row["content_id_min"], row["content_id_count"]) for row in groups.to_pylist()}
+    new = [named[group] for group in found["group"].to_pylist()]
+    found = found.set_column(1, "group", pa.array([group for group, _ in new], pa.string()))
+    found = found.set_column(2, "size", pa.array([size for _, size in new], pa.int32()))
     found = found.filter(pc.greater(found["size"], 1))
     joined = found.join(about, "content_id", join_type="left outer")
     return joined.select(["group", "size", "content_id", "title", "kind", "show_id"]).sort_by(
