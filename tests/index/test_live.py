@@ -412,3 +412,113 @@ def test_the_manifest_of_an_index_without_changes_is_as_before(tmp_path: Path) -
     assert record["merged"] == 0 and set(record["files"]) == {"index.faiss", "ids.parquet"}
     start = time.monotonic()
     assert publish(tmp_path, singles(5)) == manifest and time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("factory", ["IVF16,RaBitQfs,Refine(SQ8)", "HNSW16,SQ8", "IVF16,SQ4", "SQ8"])
+def test_a_merge_of_every_make(tmp_path: Path, factory: str) -> None:
+    """Codes decode to vectors that are not of unit norm."""
+    publish(tmp_path, singles(1500), factory=factory, target_recall=0.5)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("new", clustered(1, seed=3))
+        live.delete(["c0001"])
+        live.merge(factory=factory, target_recall=0.5)
+        assert live.manifest.count == 1500 and live.pending == 0
+        assert found(live, clustered(1, seed=3)[0], 1) == ["new"]
+    newer = remove(tmp_path, "a", [f"c{n:04d}" for n in range(1490)])
+    assert newer is not None and newer.count == 11 and open_index(tmp_path, "a").search(clustered(1), 20).num_rows == 11
+
+
+def test_few_alive_among_many_that_are_coded(tmp_path: Path) -> None:
+    about = pa.table({"content_id": ["c0000"], "kind": ["base"]})
+    publish(tmp_path, singles(10), metadata=about)
+    vectors = clustered(3000, seed=4)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put_many(
+            [
+                (f"t{n:04d}", row[None], {"kind": "rare" if n % 600 == 0 else "many"}, None)
+                for n, row in enumerate(vectors)
+            ]
+        )
+        rare = found(live, vectors[1], 50, where=pc.field("kind") == "rare")
+        assert sorted(rare) == [f"t{n:04d}" for n in range(0, 3000, 600)]
+        live.delete([f"t{n:04d}" for n in range(3000) if n % 600])
+        assert len(found(live, vectors[1], 50)) == 15
+
+
+def test_ids_that_the_log_gave_to_what_is_gone(tmp_path: Path) -> None:
+    publish(tmp_path, singles(10))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("p", clustered(1, seed=1))
+        given = live._id_of("p", 0)
+        live.delete(["p"])
+        live.put("c0000", clustered(1, seed=2))
+        live.merge()
+        live.put("q", clustered(1, seed=3))
+        assert live._id_of("q", 0) == (given or 0) + 1
+
+
+def test_a_publisher_and_a_writer_that_give_one_id(tmp_path: Path) -> None:
+    publish(tmp_path, singles(10))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        publish(tmp_path, singles(10) | {"x": clustered(1, seed=5)}, source="two")
+        live.put("y", clustered(1, seed=6))  # of a writer that has not looked
+        live.merge()
+        searcher = open_index(tmp_path, "a")
+        assert searcher.id_of("x", 0) != searcher.id_of("y", 0)
+        assert searcher.manifest.count == 12
+
+
+def test_removal_reaches_the_log(tmp_path: Path) -> None:
+    """What is only in the log is removed, and purged from its bytes; deletes outlive a damaged pointer."""
+    publish(tmp_path, singles(10))
+    secret = clustered(1, seed=5)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("x", secret)
+        live.put("y", clustered(1, seed=6))
+        live.delete(["c0003"])
+    remove(tmp_path, "a", ["x"], purge=True)
+    assert all(secret.tobytes() not in segment.read_bytes() for segment in segments(tmp_path / "a"))
+    names = found(LiveIndex(tmp_path, "a"), secret[0], 50)
+    assert "x" not in names and "y" in names and "c0003" not in names
+    publish(tmp_path, singles(10), source="two")
+    (tmp_path / "a" / "CURRENT").write_text("rubbish")
+    publish(tmp_path, singles(10), source="three")
+    assert open_index(tmp_path, "a").number_of("c0003") is None
+
+
+def test_vectors_of_another_model_are_not_replayed(tmp_path: Path) -> None:
+    publish(tmp_path, singles(10))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("x", clustered(1, seed=5))
+        live.delete(["c0003"])
+    rows = pa.table({"content_id": ["c0002", "c0003"], "embedding": np.eye(2, 64).tolist()})
+    publish_vectors(tmp_path, "a", rows, model_id="another", dim=64, source="s")
+    live = LiveIndex(tmp_path, "a", write=True)
+    assert found(live, np.eye(1, 64, dtype=np.float32)[0], 9) == ["c0002"]
+    live.close()
+
+
+def test_a_value_that_its_column_cannot_hold(tmp_path: Path) -> None:
+    about = pa.table({"content_id": ["c0000"], "year": [2000]})
+    publish(tmp_path, singles(5), metadata=about)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        with pytest.raises(EarmarkError, match="'year' of 'x' is no int64: 'unknown'"):
+            live.put("x", clustered(1), about={"year": "unknown"})
+        live.put("x", clustered(1), about={"year": "1999", "other": 1})
+        assert found(live, clustered(1)[0], 5, where=pc.field("year") < 2000) == ["x"]
+
+
+def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    first = publish(tmp_path, singles(5))
+    home = tmp_path / "a"
+    os.rename(home / first.version, home / "29990101T000000000000")
+    record = json.loads((home / "29990101T000000000000" / "manifest.json").read_text())
+    record["version"] = "29990101T000000000000"
+    (home / "29990101T000000000000" / "manifest.json").write_text(json.dumps(record))
+    point_to(tmp_path, "a", "29990101T000000000000")
+    for n in range(3):
+        made = publish(tmp_path, singles(6 + n), source=str(n))
+        assert made.version > "29990101" and open_index(tmp_path, "a").manifest == made
+    (home / made.version / "index.faiss").unlink()
+    with pytest.raises(IndexUnavailable, match="is missing or damaged"):
+        point_to(tmp_path, "a", made.version)
