@@ -9,8 +9,8 @@ import numpy as np
 
 from index.collapse import collapse
 
-SEALED_FROM = 2048  # rows that are compared one by one at most
-PRESELECT = 16  # rows ranked exactly, to one that is asked for
+SEALED_FROM = 512  # rows that are compared one by one at most
+PRESELECT = 8  # rows ranked exactly, to one that is asked for
 SPARE = 8
 
 
