@@ -18,6 +18,7 @@ NAMES = (
     "feast-materialize",
     "feast-online",
     "index-search",
+    "index-gpu",
     "index-live",
     "index-swap",
 )

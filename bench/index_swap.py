@@ -19,8 +19,8 @@ AFTER_S = 0.2  # that still counts as the time of a swap: the new version's page
 def run(quick: bool) -> list[Row]:
     import faiss
 
-    from index.publish import point_to, versions
     from index.serve import Server
+    from index.versions import point_to, versions
 
     rows, dim, swaps = (30_000, 128, 4) if quick else (200_000, 512, 12)
     label = "30k" if quick else "200k"

@@ -2,7 +2,8 @@
 
 from index.groups import duplicate_groups
 from index.live import LiveIndex
-from index.publish import publish_vectors, remove
+from index.publish import publish_vectors
+from index.removal import remove
 from index.search import open_index
 from index.serve import Server
 

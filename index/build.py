@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from core.errors import EarmarkError, IndexUnavailable
-from index.choice import TRAINING_ROWS_A_LIST, Choice, choices
+from index.choice import TRAINING_ROWS_A_LIST, Choice
+from index.gpu import candidates, empty, filled_on_gpu, on_device, takes_gpu
 from index.measure import Quality, Sample
 from index.parameters import part
+from index.shards import Sharding, extend, sharded
+from index.vectors import ArrayVectors, Subset, Vectors
 
 EF_CONSTRUCTION = 80
 SAMPLE_QUERIES = 1000
 LEAST_TRAINING_ROWS = 20_000
-BLOCK_ROWS = 65_536
+RESIDENT_UNKNOWN = 1.0  # bytes a vector of a make that was asked for: a guess that refuses nothing
 NORM_TOLERANCE = 1e-3
 GATE_BELOW_TARGET = 0.02
 
@@ -35,17 +38,18 @@ class Built:
     refused: list[str]
 
 
-def check_vectors(vectors: np.ndarray, ids: np.ndarray, dim: int) -> None:
-    """Raises `EarmarkError` unless `vectors` is float32 (n, dim), n > 0, finite, of unit norm, and ids are distinct."""
-    if vectors.ndim != 2 or vectors.shape[1] != dim:
-        raise EarmarkError(f"index: vectors have shape {vectors.shape}, the model makes {dim} dimensions")
-    if not len(vectors):
+def check_vectors(vectors: Vectors, ids: np.ndarray, dim: int) -> None:
+    """Raises `EarmarkError` unless there are vectors, of `dim` dimensions, finite, of unit norm, with distinct ids."""
+    if vectors.dim != dim:
+        raise EarmarkError(f"index: vectors have {vectors.dim} dimensions, the model makes {dim}")
+    if not vectors.count:
         raise EarmarkError("index: there are no vectors to build from")
-    if len(ids) != len(vectors) or len(np.unique(ids)) != len(ids):
-        raise EarmarkError(f"index: {len(ids)} ids for {len(vectors)} vectors, {len(np.unique(ids))} of them distinct")
+    distinct = len(np.unique(ids))
+    if len(ids) != vectors.count or distinct != len(ids):
+        raise EarmarkError(f"index: {len(ids)} ids for {vectors.count} vectors, {distinct} of them distinct")
     wrong, first = 0, -1
-    for start in range(0, len(vectors), BLOCK_ROWS):
-        norms = np.linalg.norm(vectors[start : start + BLOCK_ROWS], axis=1)
+    for start, block in vectors.blocks():
+        norms = np.linalg.norm(block, axis=1)
         # NaN and infinity fail this comparison as well as zero vectors do.
         found = np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))
         wrong, first = wrong + len(found), start + int(found[0]) if first < 0 and len(found) else first
@@ -54,86 +58,115 @@ def check_vectors(vectors: np.ndarray, ids: np.ndarray, dim: int) -> None:
 
 
 def build(
-    vectors: np.ndarray,
+    vectors: Vectors | np.ndarray,
     *,
     factory: str | None = None,
     memory_bytes: float | None = None,
     target_recall: float = 0.95,
     gate: float | None = None,
     seed: int = 0,
+    device: str = "cpu",
+    sharding: Sharding | None = None,
 ) -> Built:
-    """Builds the first of `choices` that finds enough, or `factory` (a FAISS factory string).
+    """Builds the first of `candidates` that finds enough, or `factory` (a FAISS factory string).
 
-    `vectors`: float32 (n, d) of unit norm, in memory or mapped. A sample is held out, because vectors that an index
-    holds find themselves and flatter it; half of it finds the cheapest search parameters that reach `target_recall` at
-    10, the other half measures them; then it is added too. An index that only just misses its target is good enough
-    where its recall reaches `gate` (0.02 less, unless told). Raises `IndexUnavailable` where nothing does.
+    `vectors`: unit norm. A sample is held out, because vectors that an index holds find themselves and flatter it; half
+    of it finds the cheapest search parameters that reach `target_recall` at 10, the other half measures them; then it
+    is added too. An index that only just misses its target is good enough where its recall reaches `gate` (0.02 less,
+    unless told). With `sharding` the rest is built in shards by processes of their own and merged. Raises
+    `IndexUnavailable` where nothing does.
     """
-    count, dim = vectors.shape
+    source: Vectors = ArrayVectors(vectors) if isinstance(vectors, np.ndarray) else vectors
+    count, dim = source.count, source.dim
     gate = target_recall - GATE_BELOW_TARGET if gate is None else gate
     rng = np.random.default_rng(seed)
     held = np.zeros(count, bool)
     held[rng.permutation(count)[: min(SAMPLE_QUERIES, count // 10)]] = True
-    order = np.concatenate([np.flatnonzero(~held), np.flatnonzero(held)])
-    base = _Rows(vectors, order[: count - int(held.sum())])
-    queries = np.ascontiguousarray(vectors[held] if held.any() else vectors[:SAMPLE_QUERIES], np.float32)
-    sample = Sample(base, queries)  # type: ignore[arg-type]
-    tried = [Choice(factory, "asked for by factory string", 0.0)] if factory else []
+    kept, out = np.flatnonzero(~held), np.flatnonzero(held)
+    base = Subset(source, kept)
+    queries = source.take(out if len(out) else np.arange(min(count, SAMPLE_QUERIES)))
+    sample = Sample(base, queries)
     refused: list[str] = []
-    for choice in tried or choices(count, dim, memory_bytes=memory_bytes):
+    for choice in _tried(factory, count, dim, memory_bytes, device, sharding):
         try:
-            made = filled(choice.factory, base, seed)
+            if sharding is None:
+                made = filled(choice.factory, base, seed, device)
+            else:
+                made = _in_shards(choice, base, sharding, len(out), seed)
+            searched = on_device(made, device)
         except EarmarkError as error:
             if factory:
                 raise
             refused.append(str(error))
             continue
-        parameters = sample.tune(made, target_recall)
-        quality = sample.quality(made, parameters)
+        parameters = sample.tune(searched, target_recall)
+        quality = sample.quality(searched, parameters)
         if quality.recall["10"] >= gate:
-            if held.any():
-                made.add(queries)
-            return Built(made, order, choice, parameters, quality, refused)
+            if len(out):
+                extend(made, queries)
+            return Built(made, np.concatenate([kept, out]), choice, parameters, quality, refused)
         refused.append(f"{choice.factory} reached {quality.recall['10']:.3f}")
     raise IndexUnavailable(f"recall@10 is below the gate of {gate:.3f}: {'; '.join(refused)}")
 
 
-def filled(factory: str, rows: Any, seed: int = 0) -> Any:
-    """A trained index that holds `rows`, float32 (n, d). Raises `EarmarkError` for a factory string that FAISS does not
-    take."""
-    import faiss
-
-    rng = np.random.default_rng(seed)
-    dim = rows[:1].shape[1]
-    try:
-        made = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise EarmarkError(f"index: FAISS does not take the factory string {factory!r} for {dim} dimensions") from error
-    graph, ivf = part(made, "IndexHNSW"), part(made, "IndexIVF")
-    if graph is not None:
-        graph.hnsw.efConstruction = EF_CONSTRUCTION
-    if not made.is_trained:
-        enough = max(LEAST_TRAINING_ROWS, TRAINING_ROWS_A_LIST * (ivf.nlist if ivf is not None else 0))
-        chosen = np.arange(len(rows))
-        if enough < len(rows):
-            chosen = np.sort(rng.choice(len(rows), enough, replace=False))
-        try:
-            made.train(rows[chosen])
-        except RuntimeError as error:
-            raise EarmarkError(f"index: {factory} cannot be trained on {len(rows)} vectors") from error
-    for first in range(0, len(rows), BLOCK_ROWS):
-        made.add(rows[first : first + BLOCK_ROWS])
+def filled(factory: str, rows: Vectors, seed: int = 0, device: str = "cpu") -> Any:
+    """A trained index that holds `rows`. Raises `EarmarkError` for a factory string that FAISS does not take."""
+    made = _empty(factory, rows.dim)
+    chosen = _training_rows(made, rows, seed)
+    if device == "cuda" and takes_gpu(made):
+        return filled_on_gpu(made, rows, chosen)
+    _train(made, factory, rows, chosen)
+    for _, block in rows.blocks():
+        made.add(block)
     return made
 
 
-class _Rows:
-    """Some rows of an array in an order of their own, copied only where they are looked at."""
+def _in_shards(choice: Choice, rows: Vectors, sharding: Sharding, more: int, seed: int) -> Any:
+    size = sharding.rows_a_shard(choice, rows.count, rows.dim)
 
-    def __init__(self, vectors: np.ndarray, order: np.ndarray) -> None:
-        self._vectors, self._order = vectors, order
+    def trained() -> Any:
+        made = _empty(choice.factory, rows.dim)
+        chosen = _training_rows(made, rows, seed, sharding)
+        _train(made, choice.factory, rows, chosen)
+        return made
 
-    def __len__(self) -> int:
-        return len(self._order)
+    return sharded(choice.factory, rows, sharding, size, more, trained)
 
-    def __getitem__(self, which: Any) -> np.ndarray:
-        return np.ascontiguousarray(self._vectors[self._order[which]], np.float32)
+
+def _tried(
+    factory: str | None, count: int, dim: int, memory_bytes: float | None, device: str, sharding: Sharding | None
+) -> list[Choice]:
+    if factory:
+        return [Choice(factory, "asked for by factory string", 0.0, RESIDENT_UNKNOWN)]
+    found = candidates(count, dim, memory_bytes=memory_bytes, device=device)
+    return found if sharding is None else [one for one in found if one.factory.startswith("IVF")]
+
+
+def _empty(factory: str, dim: int) -> Any:
+    try:
+        made = empty(factory, dim)
+    except RuntimeError as error:
+        raise EarmarkError(f"index: FAISS does not take the factory string {factory!r} for {dim} dimensions") from error
+    graph = part(made, "IndexHNSW")
+    if graph is not None:
+        graph.hnsw.efConstruction = EF_CONSTRUCTION
+    return made
+
+
+def _training_rows(made: Any, rows: Vectors, seed: int, sharding: Sharding | None = None) -> np.ndarray:
+    ivf = part(made, "IndexIVF")
+    lists = 0 if ivf is None else ivf.nlist
+    enough = max(LEAST_TRAINING_ROWS, TRAINING_ROWS_A_LIST * lists)
+    if sharding is not None:
+        enough = sharding.training_rows(min(enough, rows.count), lists, rows.dim)
+    if enough >= rows.count:
+        return np.arange(rows.count)
+    return np.sort(np.random.default_rng(seed).choice(rows.count, enough, replace=False))
+
+
+def _train(made: Any, factory: str, rows: Vectors, chosen: np.ndarray) -> None:
+    if not made.is_trained:
+        try:
+            made.train(rows.take(chosen))
+        except RuntimeError as error:
+            raise EarmarkError(f"index: {factory} cannot be trained on {rows.count} vectors") from error

@@ -48,47 +48,39 @@ class Changes:
                 gone.pop(record.content_id, None)
         return cls(records, last, gone, next_id)
 
-    def over(self, vectors: pa.Table, windows: str | None, dim: int) -> tuple[pa.Table, str | None]:
-        """The rows (content_id, embedding, perhaps windows) with the changes done to them."""
-        if not self.records and not self.deleted:
-            return vectors, windows
-        out = pa.array(sorted({*self.records, *self.deleted}), pa.string())
-        kept = vectors.filter(pc.invert(pc.is_in(vectors["content_id"].cast(pa.string()), value_set=out)))
-        kind = pa.list_(pa.float32())
-        window = kept[windows].cast(pa.int32()) if windows else pa.array([0] * kept.num_rows, pa.int32())
-        parts = [[kept["content_id"].cast(pa.string()), window, kept["embedding"].cast(kind)]]
-        for one in self._puts():
-            assert one.vectors is not None
-            offsets = np.arange(0, one.vectors.size + 1, dim, dtype=np.int32)
-            values = pa.ListArray.from_arrays(pa.array(offsets), pa.array(one.vectors.reshape(-1)))
-            parts.append([pa.array([one.content_id] * len(one.windows)), pa.array(one.windows, pa.int32()), values])
-        names = ["content_id", "window", "embedding"]
-        schema = pa.schema([("content_id", pa.string()), ("window", pa.int32()), ("embedding", kind)])
-        return pa.concat_tables([pa.table(dict(zip(names, p, strict=True))).cast(schema) for p in parts]), "window"
+    @property
+    def touched(self) -> pa.Array:
+        """Contents of which nothing that a build is given counts."""
+        return pa.array(sorted({*self.records, *self.deleted}), pa.string())
+
+    def rows(self, dim: int) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+        """(content ids, vectors, windows) that were put: text, float32 (rows, dim) and int32."""
+        puts = self._puts()
+        names = pa.array([one.content_id for one in puts for _ in one.windows], pa.string())
+        vectors = [np.empty((0, dim), np.float32), *(np.asarray(one.vectors) for one in puts)]
+        windows = np.array([window for one in puts for window in one.windows], np.int32)
+        return names, np.concatenate(vectors), windows
 
     def over_ids(self, ids: pa.Table | None, next_id: int) -> tuple[pa.Table | None, int]:
-        """Known ids with those that the log gave out. One that somebody else gave to another row meanwhile is left out,
-        so that the row gets a new one."""
-        taken = set() if ids is None else set(ids["id"].to_pylist())
-        keys = (
-            set()
-            if ids is None
-            else set(zip(*(ids[n].to_pylist() for n in ("id", "content_id", "window")), strict=True))
-        )
+        """Known ids (id, content_id, window) with those that the log gave out. One that somebody else gave to another
+        row meanwhile is left out, so that the row gets a new one."""
         next_id = max(next_id, self.next_id)
         rows = [
             (number, one.content_id, window)
             for one in self._puts()
             for number, window in zip(one.ids, one.windows, strict=True)
-            if number not in taken or (number, one.content_id, window) in keys
         ]
         if not rows:
             return ids, next_id
         own = pa.table(
             [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), SCHEMA, strict=True)], schema=SCHEMA
         )
-        found = own if ids is None else pa.concat_tables([ids.select(SCHEMA.names).cast(SCHEMA), own])
-        return found, next_id
+        if ids is None:
+            return own, next_id
+        # What is known has the last word, of an id as of a row.
+        taken = own.filter(pc.is_in(own["id"], value_set=ids["id"].combine_chunks()))
+        own = own.filter(pc.invert(pc.is_in(own["id"], value_set=taken["id"].combine_chunks())))
+        return pa.concat_tables([ids.select(SCHEMA.names), own.cast(ids.schema)]), next_id
 
     def over_metadata(self, metadata: pa.Table | None) -> pa.Table | None:
         """Metadata with what the changed contents brought along."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 SCHEMA = pa.schema(
     [
@@ -15,21 +17,28 @@ SCHEMA = pa.schema(
 )
 
 
-def assign(previous: pa.Table | None, next_id: int, keys: Sequence[tuple[str, int]]) -> tuple[pa.Table, int]:
-    """The ids of `keys` ((content_id, window), distinct), in their order, and the new `next_id`.
+def assign(previous: pa.Table | None, next_id: int, content_ids: Any, windows: np.ndarray) -> tuple[np.ndarray, int]:
+    """The ids, int64, of rows that stand for (`content_ids`, `windows`), distinct, and the new `next_id`.
 
-    A key of the previous table keeps its id; a new one gets the next id never given. What left the table is not given
-    again, because `next_id` only grows.
+    A row of the previous table (id, content_id, window) keeps its id; a new one gets the next id never given. What left
+    the table is not given again, because `next_id` only grows.
     """
-    known = {}
-    if previous is not None:
-        names = (previous[name].to_pylist() for name in ("content_id", "window", "id"))
-        known = {(content_id, window): number for content_id, window, number in zip(*names, strict=True)}
-    numbers = []
-    for key in keys:
-        if key not in known:
-            known[key] = next_id
-            next_id += 1
-        numbers.append(known[key])
-    columns = [numbers, [content_id for content_id, _ in keys], [window for _, window in keys]]
-    return pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA), next_id
+    ids = np.full(len(windows), -1, np.int64)
+    if previous is not None and previous.num_rows:
+        contents = pc.unique(previous["content_id"])
+        known = _keys(previous["content_id"], previous["window"].to_numpy(), contents)
+        wanted = _keys(content_ids, windows, contents)
+        order = np.argsort(known, kind="stable")
+        places = np.minimum(np.searchsorted(known[order], wanted), len(known) - 1)
+        found = (known[order][places] == wanted) & (wanted >= 0)
+        ids[found] = previous["id"].to_numpy()[order[places[found]]]
+    new = ids < 0
+    ids[new] = np.arange(next_id, next_id + int(new.sum()))
+    return ids, next_id + int(new.sum())
+
+
+def _keys(content_ids: Any, windows: np.ndarray, contents: Any) -> np.ndarray:
+    """One number for each (content, window); below zero where the content is not one of `contents`."""
+    numbers = pc.index_in(content_ids.cast(contents.type), contents).fill_null(-1).cast(pa.int64())
+    found = np.asarray(numbers)
+    return np.where(found < 0, -1, (found << 32) | windows.astype(np.int64) & 0xFFFFFFFF)

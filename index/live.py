@@ -23,10 +23,11 @@ from index.build import NORM_TOLERANCE
 from index.changes import fitting
 from index.log import DELETE, PUT, Reader, Record, Rewound, Writer
 from index.manifest import Manifest
-from index.publish import TARGET_RECALL, current_version, manifests, merged_range, publish_vectors, publishing, removals
+from index.publish import TARGET_RECALL, publish_vectors
 from index.queries import Queries
-from index.search import NOTHING_HIDDEN, Hidden, Searcher, open_index
-from index.tail import Tail
+from index.search import NOTHING_HIDDEN, Hidden, Ranked, Searcher, open_index
+from index.tail import NOBODY, Tail, compile_ahead
+from index.versions import current_version, manifests, merged_range, publishing, removals
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class LiveIndex(Queries):
             self._writer = Writer(folder / name, merged_range(folder, name)[1])
         try:
             self._load()
+            compile_ahead(self.manifest.dim)
         except BaseException:
             self.close()
             raise
@@ -188,30 +190,18 @@ class LiveIndex(Queries):
         nothing of does not hold for it."""
         state, left_out = self._state, set(exclude)
         vectors = state.base.checked(vectors, k)
-        hidden = state.base.hidden(left_out, where, state.hidden)
-        base = state.base.ranked(vectors, k, hidden)
+        base = state.base.ranked(vectors, k, state.base.hidden(left_out, where, state.hidden))
         if not state.tail.count:
             return state.base.table(base)
-        tail = state.tail.ranked(vectors, k, self._hidden_tail(state, left_out, where))
-        queries: list[int] = []
-        contents: list[str] = []
-        scores: list[float] = []
-        for n, (one, other) in enumerate(zip(base, tail, strict=True)):
-            found = list(zip(one[1].tolist(), state.base.contents.take(pa.array(one[0])).to_pylist(), strict=True))
-            if len(other[0]):
-                names = [state.tail.contents[number] for number in other[0].tolist()]
-                found += zip(other[1].tolist(), names, strict=True)
-                found = sorted(found, key=lambda hit: (-hit[0], hit[1]))[:k]
-            queries += [n] * len(found)
-            scores += [score for score, _ in found]
-            contents += [name for _, name in found]
-        return pa.table(
-            {
-                "query": pa.array(queries, pa.int32()),
-                "content_id": pa.array(contents, pa.string()),
-                "score": pa.array(scores, pa.float32()),
-            }
-        )
+        hidden = self._hidden_tail(state, left_out, where) if left_out or where is not None else NOBODY
+        # What scores less than the last of a full answer of the base is none of the best.
+        tail = [
+            state.tail.nearest(query, k, best[-1] if len(best) == k else -np.inf, hidden)
+            for query, (_, best) in zip(vectors, base, strict=True)
+        ]
+        if not any(len(numbers) for numbers, _ in tail):
+            return state.base.table(base)
+        return _merged(state, base, tail, k)
 
     def vectors(self, content_id: str) -> np.ndarray:
         """What is held of a content, float32 (windows, dim). Raises `NotFound`."""
@@ -290,7 +280,7 @@ class LiveIndex(Queries):
                 tail = tail.put(number, record.vectors)
                 self._next_id = max(self._next_id, max(record.ids, default=-1) + 1)
             self._applied = record.number
-        tail = replace(tail, contents=names)
+        tail = replace(tail.compacted(), contents=names)
         return _State(state.base, gone, state.base.hide(gone), tail, numbers, tuple(about), tuple(ids))
 
     def _id_of(self, content_id: str, window: int) -> int | None:
@@ -333,6 +323,35 @@ class LiveIndex(Queries):
         if where is not None:
             hidden |= ~state.base.holds_for(where, state.tail.contents, state.about)
         return hidden
+
+
+def _merged(state: _State, base: Sequence[Ranked], tail: Sequence[Ranked], k: int) -> pa.Table:
+    """The k best of what both found for each query, as `Searcher.search` returns them."""
+    found = [*base, *tail]
+    scores = np.concatenate([best for _, best in found])
+    queries = np.repeat(np.tile(np.arange(len(base)), 2), [len(best) for _, best in found])
+    names = pa.concat_arrays(
+        [
+            state.base.contents.take(pa.array(np.concatenate([numbers for numbers, _ in base]))).cast(pa.string()),
+            pa.array([state.tail.contents[n] for numbers, _ in tail for n in numbers.tolist()], pa.string()),
+        ]
+    )
+    order = np.lexsort((-scores, queries))
+    ranked = queries[order], scores[order]
+    if ((ranked[0][1:] == ranked[0][:-1]) & (ranked[1][1:] == ranked[1][:-1])).any():
+        by = pa.table({"query": queries, "score": scores, "name": names})
+        keys = [("query", "ascending"), ("score", "descending"), ("name", "ascending")]
+        order = np.asarray(pc.sort_indices(by, sort_keys=keys))
+    queries = queries[order]
+    place = np.arange(len(order)) - np.searchsorted(queries, queries)
+    order, queries = order[place < k], queries[place < k]
+    return pa.table(
+        {
+            "query": pa.array(queries, pa.int32()),
+            "content_id": names.take(pa.array(order)),
+            "score": pa.array(scores[order], pa.float32()),
+        }
+    )
 
 
 def _holds(state: _State, content_id: str) -> bool:

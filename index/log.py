@@ -1,53 +1,27 @@
 """The log of what changed in an index since it was built: appended to, never written over, replayed on opening.
 
-A record is its size, a checksum and its number, then JSON, then the vectors as float32. Records are numbered through
-all segments; a build says in its manifest up to which number it holds them, and begins a new segment, so that old ones
-can go. A record that a crash cut short is the last of a segment: readers stop before it, the writer takes it away.
+Records (`index.records`) are numbered through all segments; a build says in its manifest up to which number it holds
+them, and begins a new segment, so that old ones can go. What a crash left incomplete is the last batch of a segment:
+readers stop before it, the writer takes it away.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
-import struct
-import zlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from core.errors import StorageError
+from index.records import BATCHED, DELETE, PREFIX, PUT, SUFFIX, Record, blanked, first_number, parse, to_bytes
 
-from core.errors import IndexUnavailable, StorageError
+__all__ = ["DELETE", "PUT", "Reader", "Record", "Rewound", "Writer", "blank", "segments"]
 
-PREFIX, SUFFIX = "live-", ".log"
-_HEAD = struct.Struct("<IIQII")  # bytes of JSON and vectors, their checksum, number, bytes of JSON, checksum of these
-PUT, DELETE = "put", "delete"
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Record:
-    """A change. A put replaces all windows of a content: `ids` and `windows` of the rows of `vectors`, float32
-    (windows, dim), and what may be filtered by (`about`)."""
-
-    number: int
-    op: str
-    content_id: str
-    ids: tuple[int, ...] = ()
-    windows: tuple[int, ...] = ()
-    about: dict[str, Any] | None = None
-    vectors: np.ndarray | None = None
-    model_id: str = ""  # whose vectors they are
-
-    def to_bytes(self) -> bytes:
-        told = {"op": self.op, "content_id": self.content_id}
-        if self.op == PUT:
-            told |= {"ids": list(self.ids), "windows": list(self.windows), "about": self.about, "model": self.model_id}  # type: ignore[dict-item]
-        text = json.dumps(told, default=str).encode()
-        data = text + (b"" if self.vectors is None else np.ascontiguousarray(self.vectors, "<f4").tobytes())
-        head = len(data), zlib.crc32(data), self.number, len(text)
-        return _HEAD.pack(*head, _checksum(*head)) + data
+_BLANKED = "live.blanked"
 
 
 class Rewound(Exception):
@@ -79,11 +53,12 @@ class Reader:
                     data = file.read()
             except FileNotFoundError as error:
                 raise Rewound(segment.name) from error
-            for record, end in parse(data, segment, self._at):
+            for records, end in parse(data, segment, self._at):
+                for record in records:
+                    if record.number > self._last:
+                        self._last = record.number
+                        yield record
                 self._at = end
-                if record.number > self._last:
-                    self._last = record.number
-                    yield record
 
 
 class Writer:
@@ -104,22 +79,26 @@ class Writer:
         for segment in segments(home):
             self.number = max(self.number, first_number(segment) - 1)
             data, end = segment.read_bytes(), 0
-            for record, place in parse(data, segment, 0):
-                self.number, end = max(self.number, record.number), place
-            if end < len(data):  # what a crash cut short
-                os.truncate(segment, end)
+            for records, place in parse(data, segment, 0):
+                self.number, end = max(self.number, records[-1].number), place
+            if end < len(data):
+                log.warning("%s: took away %d bytes that a crash left incomplete", segment, len(data) - end)
+                _truncate(segment, end)
         self._cut = "", 0
         found = segments(home)
-        self._file: Any = self._open(found[-1] if found else self._named(self.number + 1))
+        goes_on = found and found[-1].name.endswith(BATCHED)
+        self._file: Any = self._open(found[-1] if goes_on else self._named(self.number + 1))
 
     def append(self, records: list[Record]) -> None:
-        """Writes the records through to the disk. Raises `StorageError`, and then none of them counts; their numbers
-        are not given again, because a reader may have seen them."""
+        """Writes the records through to the disk, all or none. Raises `StorageError`, and then none of them counts;
+        their numbers are not given again, because a reader may have seen them."""
+        if not records:
+            return
         if self._file is None:
             self._mend()
         before, name = self._file.tell(), self._file.name
         try:
-            self._file.write(b"".join(record.to_bytes() for record in records))
+            self._file.write(to_bytes(records, Path(name), before))
             self._file.flush()
             os.fsync(self._file.fileno())
         except BaseException as error:
@@ -133,13 +112,13 @@ class Writer:
             if not isinstance(error, OSError):
                 raise
             raise StorageError(f"cannot write to the log of the index {self._home.name}: {error}") from error
-        self.number = records[-1].number if records else self.number
+        self.number = records[-1].number
 
     def _mend(self) -> None:
         """Cuts off what was written in vain, and goes on in a segment of its own."""
         name, size = self._cut
         try:
-            os.truncate(name, size)
+            _truncate(Path(name), size)
             self._file = self._open(self._named(self.number + 1))
         except OSError as error:
             raise StorageError(f"cannot write to the log of the index {self._home.name}: {error}") from error
@@ -169,15 +148,11 @@ class Writer:
         is_new = not segment.exists()
         file = open(segment, "ab")  # noqa: SIM115
         if is_new:
-            folder = os.open(self._home, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _sync_folder(self._home)
         return file
 
     def _named(self, number: int) -> Path:
-        return self._home / f"{PREFIX}{number:016d}{SUFFIX}"
+        return self._home / f"{PREFIX}{number:016d}{BATCHED}"
 
 
 def blank(home: Path, content_ids: Collection[str]) -> None:
@@ -185,19 +160,19 @@ def blank(home: Path, content_ids: Collection[str]) -> None:
     length. Raises `StorageError` where a process writes to the log."""
     writer = Writer(home, 0)
     try:
+        (home / _BLANKED).unlink(missing_ok=True)
         for segment in segments(home):
-            data, at = segment.read_bytes(), 0
-            with open(segment, "r+b") as file:
-                for record, end in parse(data, segment, 0):
-                    if record.op == PUT and record.content_id in content_ids:
-                        text = json.dumps({"op": DELETE, "content_id": record.content_id}).encode()
-                        body = text.ljust(end - at - _HEAD.size, b"\0")
-                        head = len(body), zlib.crc32(body), record.number, len(text)
-                        file.seek(at)
-                        file.write(_HEAD.pack(*head, _checksum(*head)) + body)
-                    at = end
-                file.flush()
-                os.fsync(file.fileno())
+            data = segment.read_bytes()
+            without = blanked(data, segment, content_ids)
+            if without == data:
+                continue
+            # The name points at a sound file at any moment; then the bytes that it pointed at are overwritten too.
+            with open(segment, "r+b") as old:
+                with open(home / _BLANKED, "wb") as new:
+                    _through(new, without)
+                os.replace(home / _BLANKED, segment)
+                _sync_folder(home)
+                _through(old, without)
     finally:
         writer.close()
 
@@ -206,46 +181,22 @@ def segments(home: Path) -> list[Path]:
     return sorted(home.glob(f"{PREFIX}*{SUFFIX}"))
 
 
-def first_number(segment: Path) -> int:
-    return int(segment.name.removeprefix(PREFIX).removesuffix(SUFFIX))
+def _truncate(segment: Path, size: int) -> None:
+    with open(segment, "r+b") as file:
+        file.truncate(size)
+        os.fsync(file.fileno())
 
 
-def parse(data: bytes, segment: Path, start: int) -> Iterator[tuple[Record, int]]:
-    """(record, its end in the segment) of bytes that begin at `start`; stops where a record is cut short."""
-    at = 0
-    while at + _HEAD.size <= len(data):
-        *head, checked = _HEAD.unpack_from(data, at)
-        size, checksum, number, text = head
-        end = at + _HEAD.size + size
-        sound = _checksum(*head) == checked
-        if sound and end > len(data):
-            return
-        body = data[at + _HEAD.size : end]
-        if not sound or zlib.crc32(body) != checksum:
-            if (sound and end == len(data)) or not any(data[at:]):  # the last one, whose bytes did not reach the disk
-                return
-            raise IndexUnavailable(
-                f"{segment} is damaged at byte {start + at}; restore it, or move it away, which loses the changes in it"
-            )
-        told = json.loads(body[:text])
-        vectors = None
-        if told["op"] == PUT:
-            vectors = np.frombuffer(body[text:], "<f4").reshape(len(told["windows"]), -1)
-        yield (
-            Record(
-                number,
-                told["op"],
-                told["content_id"],
-                tuple(told.get("ids", ())),
-                tuple(told.get("windows", ())),
-                told.get("about"),
-                vectors,
-                told.get("model", ""),
-            ),
-            start + end,
-        )
-        at = end
+def _through(file: Any, data: bytes) -> None:
+    """Writes to the disk."""
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
-def _checksum(*head: int) -> int:
-    return zlib.crc32(struct.pack("<IIQI", *head))
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.errors import IndexUnavailable
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Manifest:
     bytes_per_vector: float = 0.0
     refused: list[str] = field(default_factory=list)  # choices that were tried before, and what they reached
     merged: int = 0  # number of the last record of the live log that the version holds
-    format: int = FORMAT  # 1: the FAISS file maps labels to ids itself; from 2 on a label is a row of the ids
+    format: int = FORMAT
+    # 1: the FAISS file maps labels to ids itself; from 2 on a label is a row of the ids; 3: ids and metadata are mapped
 
     def to_bytes(self) -> bytes:
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode()

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from index.parameters import cost, ladders, search_parameters
+from index.vectors import ArrayVectors, Vectors
 
 RECALL_AT = (1, 10, 100)
 TIMED_QUERIES = 100
 LEAST_DEPTH = 10
-BLOCK_ROWS = 65_536
+DEPTH = 200  # rows of the exact answer that are kept: beyond 100, so that equal scores are known
 TIE = 1e-5  # scores that are nearer than this are equal
 
 
@@ -28,32 +29,32 @@ class Quality:
     latency_ms: dict[str, float]
 
 
-def exact_top(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def exact_top(vectors: np.ndarray | Vectors, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(scores, rows) of the k best of `vectors` by inner product, best first, float32 and int64 of shape (queries, k):
     one matrix product a block, so that memory is bounded whatever there are of them."""
-    k = min(k, len(vectors))
+    import faiss
+
+    source: Vectors = ArrayVectors(vectors) if isinstance(vectors, np.ndarray) else vectors
+    k = min(k, source.count)
     scores = np.empty((len(queries), 0), np.float32)
     rows = np.empty((len(queries), 0), np.int64)
-    for first in range(0, len(vectors), BLOCK_ROWS):
-        found = queries @ np.asarray(vectors[first : first + BLOCK_ROWS], np.float32).T
-        top = min(k, found.shape[1])
-        best = np.argpartition(-found, top - 1, axis=1)[:, :top] if top < found.shape[1] else None
-        if best is None:
-            best = np.broadcast_to(np.arange(top), found.shape)
-        scores = np.concatenate([scores, np.take_along_axis(found, best, 1)], axis=1)
-        rows = np.concatenate([rows, best + first], axis=1)
+    queries = np.ascontiguousarray(queries, np.float32)
+    for first, block in source.blocks() if len(queries) else ():
+        found, best = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+        scores, rows = np.concatenate([scores, found], 1), np.concatenate([rows, best + first], 1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
-    return scores, rows
+    return (scores, rows) if len(queries) else (np.empty((0, k), np.float32), np.empty((0, k), np.int64))
 
 
 class Sample:
     """Queries whose exact answer is known. Half of them tune, the other half measures what was tuned."""
 
-    def __init__(self, vectors: np.ndarray, queries: np.ndarray) -> None:
+    def __init__(self, vectors: np.ndarray | Vectors, queries: np.ndarray) -> None:
         """`vectors`: float32 (n, dim), in the order of the index's rows; `queries`: float32 (m, dim)."""
-        self._vectors, self._queries = vectors, queries
-        self._best = exact_top(vectors, queries, max(RECALL_AT))[0]
+        self._vectors: Vectors = ArrayVectors(vectors) if isinstance(vectors, np.ndarray) else vectors
+        self._queries = queries
+        self._best, self._rows = exact_top(self._vectors, queries, DEPTH)
         half = (len(queries) + 1) // 2
         self._tuning = np.arange(half)
         self._measuring = np.arange(half, len(queries)) if len(queries) > 1 else self._tuning
@@ -87,15 +88,22 @@ class Sample:
         """(mean, standard error) of the share of the k best that is found. Scores are compared and not rows, so that an
         index is not blamed for the order of equal vectors."""
         top = min(k, self._best.shape[1])
-        queries = self._queries[which]
         # Refinement ranks k_factor times what is asked for: one is found among no fewer than ten.
         depth = min(max(top, LEAST_DEPTH), index.ntotal)
-        labels = index.search(queries, depth, params=search_parameters(index, values))[1][:, :top]
-        hits = np.zeros(len(which))
-        for n, (query, rows) in enumerate(zip(queries, labels, strict=True)):
-            rows = rows[rows >= 0]
-            hits[n] = (self._vectors[rows] @ query >= self._best[which[n], top - 1] - TIE).sum() / top
+        params = search_parameters(index, values)
+        labels = index.search(self._queries[which], depth, params=params)[1][:, :top]
+        hits = np.array([self._hits(n, rows[rows >= 0], top) for n, rows in zip(which, labels, strict=True)])
         return float(hits.mean()), float(hits.std(ddof=1) / len(hits) ** 0.5) if len(hits) > 1 else 0.0
+
+    def _hits(self, query: int, rows: np.ndarray, top: int) -> float:
+        """Share of the `top` best of a query that is among `rows`, which are distinct."""
+        least = self._best[query, top - 1] - TIE
+        right = np.isin(rows, self._rows[query][self._best[query] >= least])
+        if self._best[query, -1] >= least and self._best.shape[1] < self._vectors.count:
+            # More are equal than were kept: the rest is looked up.
+            others = rows[~right]
+            right[~right] = self._vectors.take(others) @ self._queries[query] >= least
+        return float(right.sum() / top)
 
 
 def latency(index: Any, values: Mapping[str, int], queries: np.ndarray) -> dict[str, float]:

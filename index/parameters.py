@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 EF_SEARCH = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-N_PROBE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
-K_FACTOR = (2, 4, 8, 16, 32)
-REFINED_COST = 2.0  # a code that is looked up here and there, to one that is read in a row
+N_PROBE = (
+    *range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 256, 384, 512, 1024, 2048,
+    4096, 8192,
+)  # fmt: skip
+K_FACTOR = (2, 3, 4, 6, 8, 16, 32)
+REFINED_COST = 6.0  # a code that is looked up here and there, to one that is read in a row
 
 
 def concrete(index: Any) -> Any:
-    """The index as what it is. FAISS does not keep the owner alive: hold on to `index` as long as to the answer."""
+    """The index as what it is, where it is on a card as its copy on the host. FAISS does not keep the owner alive: hold
+    on to `index` as long as to the answer."""
     import faiss
 
-    return faiss.downcast_index(index)
+    return faiss.downcast_index(getattr(index, "cpu", index))
 
 
 def part(index: Any, kind: str) -> Any:

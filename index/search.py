@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +13,11 @@ import pyarrow.compute as pc
 from core.errors import ConfigError, EarmarkError, IndexUnavailable, NotFound
 from index.changes import column
 from index.collapse import collapse
-from index.load import BLOCK_ROWS, Loaded, load, load_metadata
+from index.load import BLOCK_ROWS, NUMBER, Loaded, align, load, load_metadata
 from index.measure import LEAST_DEPTH, exact_top
 from index.parameters import part, search_parameters, takes_selector
-from index.publish import current_version, load_manifest
 from index.queries import Queries
+from index.versions import current_version, load_manifest
 
 SPARE = 8  # rows asked for beyond k, for windows, ties and contents that are left out
 FEW_HIDDEN = 0.1  # share of the contents left out up to which looking deeper is cheaper than telling FAISS
@@ -45,15 +44,8 @@ class Searcher(Queries):
 
     def __init__(self, loaded: Loaded, metadata: pa.Table | None = None) -> None:
         self.manifest = loaded.manifest
-        self._loaded = loaded
-        names = loaded.ids["content_id"].combine_chunks()
-        self.contents = (
-            pc.unique(names).cast(pa.string()).sort()
-        )  # in order, so that a content's number orders as its id does
-        self._content_of = np.asarray(pc.index_in(names, self.contents)).astype(np.int32)
-        self._by_content = np.argsort(self._content_of, kind="stable")
-        self._sorted_contents = self._content_of[self._by_content]
-        self._metadata = _aligned(metadata, self.contents)
+        self._loaded, self._members, self._metadata = loaded, loaded.members, metadata
+        self.contents, self._content_of = loaded.members.contents, loaded.members.content_of
         ivf = part(loaded.faiss_index, "IndexIVF")
         self._lists = 1 if ivf is None else ivf.nlist
         self._is_graph = part(loaded.faiss_index, "IndexHNSW") is not None
@@ -63,7 +55,7 @@ class Searcher(Queries):
     @property
     def columns(self) -> list[str]:
         """What may be filtered by."""
-        return [] if self._metadata is None else [name for name in self._metadata.column_names if name != _ROW]
+        return [] if self._metadata is None else [name for name in self._metadata.column_names if name != NUMBER]
 
     def search(
         self, vectors: np.ndarray, k: int, exclude: Iterable[str] = (), where: pc.Expression | None = None
@@ -102,8 +94,7 @@ class Searcher(Queries):
         number = self.number_of(content_id)
         if number is None:
             raise NotFound(f"{content_id!r} is not in the index {self.manifest.name}")
-        first, last = np.searchsorted(self._sorted_contents, [number, number + 1])
-        return self._loaded.vectors(np.sort(self._by_content[first:last]))
+        return self._loaded.take(self._members.rows_of(number))
 
     def checked(self, vectors: np.ndarray, k: int) -> np.ndarray:
         """Queries as float32 (queries, dim). Raises `EarmarkError` for those that cannot be searched for."""
@@ -119,7 +110,7 @@ class Searcher(Queries):
     @property
     def metadata(self) -> pa.Table | None:
         """What may be filtered by: content_id, and a row a content."""
-        return None if self._metadata is None else self._metadata.drop_columns([_ROW])
+        return None if self._metadata is None else self._metadata.drop_columns([NUMBER])
 
     def rows(self) -> pa.Table:
         """All that the index holds: content_id, window and embedding (fixed-size list of float32), decoded."""
@@ -127,7 +118,7 @@ class Searcher(Queries):
         parts = [self.vectors_of(np.arange(at, min(at + BLOCK_ROWS, self.manifest.count))) for at in blocks]
         values = np.concatenate([np.empty((0, self.manifest.dim), np.float32), *parts])
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), self.manifest.dim)
-        return self._loaded.ids.select(["content_id", "window"]).append_column("embedding", embedding)
+        return self._members.table().select(["content_id", "window"]).append_column("embedding", embedding)
 
     def content_of(self, rows: np.ndarray) -> np.ndarray:
         """Numbers of the contents that rows belong to."""
@@ -135,23 +126,19 @@ class Searcher(Queries):
 
     def vectors_of(self, rows: np.ndarray) -> np.ndarray:
         """What the index holds of rows, float32 (rows, dim), of unit norm again."""
-        found = self._loaded.vectors(rows)
+        found = self._loaded.take(rows)
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
     def number_of(self, content_id: str) -> int | None:
-        """The content's number, None where it is not in the index. Contents are in order, so a few looks find it."""
-        low = bisect_left(range(len(self.contents)), content_id, key=lambda n: self.contents[n].as_py())
-        return low if low < len(self.contents) and self.contents[low].as_py() == content_id else None
+        """The content's number, None where it is not in the index."""
+        return self._members.number_of(content_id)
 
     def id_of(self, content_id: str, window: int) -> int | None:
         """The index's own id of a window of a content, None where there is none."""
         number = self.number_of(content_id)
-        if number is None:
-            return None
-        first, last = np.searchsorted(self._sorted_contents, [number, number + 1])
-        rows = self._loaded.ids.take(pa.array(self._by_content[first:last]))
-        found = dict(zip(rows["window"].to_pylist(), rows["id"].to_pylist(), strict=True))
-        return found.get(window)
+        rows = self._members.rows_of(number) if number is not None else np.empty(0, np.int64)
+        found = rows[self._members.windows[rows] == window]
+        return int(self._members.ids[found[0]]) if len(found) else None
 
     def holds_for(
         self, where: pc.Expression, contents: Sequence[str], about: Sequence[Mapping[str, Any] | None]
@@ -164,7 +151,7 @@ class Searcher(Queries):
         for field in self._metadata.schema:
             if field.name == "content_id":
                 columns[field.name] = pa.array(list(contents), pa.string())
-            elif field.name == _ROW:
+            elif field.name == NUMBER:
                 columns[field.name] = pa.array(range(len(contents)), field.type)
             else:
                 columns[field.name] = column([(one or {}).get(field.name) for one in about], field)
@@ -199,7 +186,7 @@ class Searcher(Queries):
     def _fitting(self, metadata: pa.Table, where: pc.Expression) -> pa.ChunkedArray:
         """Numbers of the rows that `where` holds for."""
         try:
-            return metadata.filter(where)[_ROW]
+            return metadata.filter(where)[NUMBER]
         except (pa.ArrowException, KeyError, TypeError) as error:
             told = ", ".join(self.columns)
             raise ConfigError(f"the filter does not fit the metadata ({told}): {error}") from error
@@ -241,7 +228,7 @@ class Searcher(Queries):
         scores = np.empty((len(vectors), 0), np.float32)
         places = np.empty((len(vectors), 0), np.int64)
         for first in range(0, len(rows), BLOCK_ROWS):
-            found, at = exact_top(self._loaded.vectors(rows[first : first + BLOCK_ROWS]), vectors, depth)
+            found, at = exact_top(self._loaded.take(rows[first : first + BLOCK_ROWS]), vectors, depth)
             scores, places = np.concatenate([scores, found], 1), np.concatenate([places, at + first], 1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
@@ -254,24 +241,10 @@ class Searcher(Queries):
         return pa.table(
             {
                 "query": pa.array(np.repeat(np.arange(len(results)), counts), pa.int32()),
-                "content_id": self.contents.take(pa.array(numbers.astype(np.int32))),
+                "content_id": self.contents.take(pa.array(numbers.astype(np.int32))).cast(pa.string()),
                 "score": pa.array(scores, pa.float32()),
             }
         )
-
-
-_ROW = "__content"  # the column of the metadata that numbers contents
-
-
-def _aligned(metadata: pa.Table | None, contents: pa.Array) -> pa.Table | None:
-    """The metadata of the contents that are in the index, with their numbers; of a content that stands twice, the
-    first. A content without metadata fits no filter."""
-    if metadata is None:
-        return None
-    numbers = pc.index_in(metadata["content_id"], contents)
-    metadata = metadata.append_column(_ROW, numbers).filter(pc.is_valid(numbers))
-    _, first = np.unique(np.asarray(metadata[_ROW]), return_index=True)
-    return metadata.take(pa.array(first))
 
 
 def open_index(
@@ -281,9 +254,11 @@ def open_index(
     version: str | None = None,
     expect_model: str | None = None,
     metadata: pa.Table | None = None,
+    device: str = "cpu",
 ) -> Searcher:
     """Loads a version of `folder/name` (the current one unless named), after its checksums. `metadata` (content_id, and
-    a row a content) is filtered by instead of what was published with it.
+    a row a content) is filtered by instead of what was published with it. `device`: "cuda", or "auto" for a card where
+    there is one.
 
     Raises `IndexUnavailable` where there is none, a file is damaged, or its model is not `expect_model`.
     """
@@ -291,19 +266,22 @@ def open_index(
     if chosen is None:
         raise IndexUnavailable(f"the index {name} has not been published")
     try:
-        return _open(folder, name, chosen, expect_model, metadata)
+        return _open(folder, name, chosen, expect_model, metadata, device)
     except (IndexUnavailable, FileNotFoundError):
         # It may have been retired since `CURRENT` was read.
         if version is not None or current_version(folder, name) in (None, chosen):
             raise
-    return open_index(folder, name, expect_model=expect_model, metadata=metadata)
+    return open_index(folder, name, expect_model=expect_model, metadata=metadata, device=device)
 
 
-def _open(folder: Path, name: str, chosen: str, expect_model: str | None, metadata: pa.Table | None) -> Searcher:
+def _open(
+    folder: Path, name: str, chosen: str, expect_model: str | None, metadata: pa.Table | None, device: str
+) -> Searcher:
     manifest = load_manifest(folder, name, chosen)
     if expect_model is not None and manifest.model_id != expect_model:
         raise IndexUnavailable(
             f"the index {name} holds vectors of {manifest.model_id}, the feature view those of {expect_model}"
         )
-    loaded = load(folder, manifest)
-    return Searcher(loaded, load_metadata(folder, manifest) if metadata is None else metadata)
+    loaded = load(folder, manifest, device)
+    about = load_metadata(folder, manifest) if metadata is None else align(metadata, loaded.members.contents)
+    return Searcher(loaded, about)

@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 from core.errors import EarmarkError
-from index.publish import CURRENT
 from index.search import Searcher, open_index
+from index.versions import CURRENT
 
 POLL_S = 1.0
 log = logging.getLogger(__name__)

@@ -1,24 +1,52 @@
-"""Vectors added since the last build: compared exactly, and where they are many, ranked by one-bit codes before."""
+"""Vectors added since the last build: compared exactly, those that one-bit codes do not rule out (`index.onebit`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from index.collapse import collapse
+from index.onebit import encode, nearest, room, signs
 
-SEALED_FROM = 512  # rows that are compared one by one at most
-PRESELECT = 8  # rows ranked exactly, to one that is asked for
-SPARE = 8
+CODED_FROM = 512  # rows; fewer are compared one by one
+COMPACTED_FROM = 1024  # rows; from here on they are written anew when most of them are dead
+NOBODY = np.empty(0, bool)
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """One-bit codes of rows less `centre`; room for as many rows as the matrix has at least."""
+
+    centre: np.ndarray
+    signs: np.ndarray
+    bits: np.ndarray
+    kept: np.ndarray
+
+    @classmethod
+    def none(cls) -> _Codes:
+        return cls(np.empty(0, np.float32), np.empty((0, 0), np.float32), *room(0, 64))
+
+    @classmethod
+    def of(cls, rows: np.ndarray, size: int) -> _Codes:
+        """Of the rows, with room for `size`."""
+        flips = signs(rows.shape[1])
+        codes = cls(rows.mean(axis=0, dtype=np.float32), flips, *room(size, flips.shape[1]))
+        encode(rows, 0, codes.centre, flips, codes.bits, codes.kept)
+        return codes
+
+    def with_room(self, size: int) -> _Codes:
+        if not len(self.bits) or size <= self.kept.shape[1]:
+            return self
+        bits, kept = room(size, self.signs.shape[1])
+        bits[: len(self.bits)], kept[:, : self.kept.shape[1]] = self.bits, self.kept
+        return replace(self, bits=bits, kept=kept)
 
 
 @dataclass(frozen=True)
 class Tail:
-    """Rows in the order in which they came; a snapshot, which later changes leave alone. `contents` are content ids by
-    number, `content_of` numbers by row; rows of a content that was changed or deleted since are `dead`. Arrays may be
-    longer than `count`."""
+    """Rows in the order in which they came; a snapshot, which later changes leave alone. `content_of` numbers contents
+    by row, `names` are their ids; rows of a content that was changed or deleted since are `dead`. Arrays may be longer
+    than `count`."""
 
     dim: int
     count: int = 0
@@ -26,88 +54,67 @@ class Tail:
     content_of: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     dead: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
     contents: tuple[str, ...] | list[str] = ()
-    sealed: Any = None  # a FAISS index of one-bit codes over the first rows
-    sealed_count: int = 0
+    codes: _Codes = field(default_factory=_Codes.none)
 
     def put(self, number: int, vectors: np.ndarray) -> Tail:
         """With the rows of the content of that number; its earlier rows are dead."""
         dead = self.without(number).dead if (self.content_of[: self.count] == number).any() else self.dead
         total = self.count + len(vectors)
-        matrix, content_of = self.matrix, self.content_of
+        matrix, content_of, codes = self.matrix, self.content_of, self.codes
         if total > len(matrix):
-            room = max(1024, 2 * total)
-            matrix, content_of = np.empty((room, self.dim), np.float32), np.empty(room, np.int32)
+            size = max(1024, 2 * total)
+            matrix, content_of = np.empty((size, self.dim), np.float32), np.empty(size, np.int32)
             if self.count:
-                matrix[: self.count], content_of[: self.count] = (
-                    self.matrix[: self.count],
-                    self.content_of[: self.count],
-                )
+                matrix[: self.count] = self.matrix[: self.count]
+                content_of[: self.count] = self.content_of[: self.count]
+            codes = codes.with_room(size)
         # Rows behind those of a snapshot are nobody's, so they may be written in place.
         matrix[self.count : total], content_of[self.count : total] = vectors, number
+        if len(codes.bits):
+            encode(matrix[self.count : total], self.count, codes.centre, codes.signs, codes.bits, codes.kept)
+        elif total >= CODED_FROM:
+            codes = _Codes.of(matrix[:total], len(matrix))
         dead = np.concatenate([dead[: self.count], np.zeros(len(vectors), bool)])
-        return replace(self, count=total, matrix=matrix, content_of=content_of, dead=dead)._seal()
+        return replace(self, count=total, matrix=matrix, content_of=content_of, dead=dead, codes=codes)
 
     def without(self, number: int) -> Tail:
         dead = self.dead[: self.count] | (self.content_of[: self.count] == number)
         return replace(self, dead=dead)
 
-    def _seal(self) -> Tail:
-        """Codes the rows when there are too many to compare them all; what is sealed already is copied, as others may
-        be searching it."""
-        import faiss
-
-        if self.count - self.sealed_count < SEALED_FROM:
+    def compacted(self) -> Tail:
+        """The same without its dead rows, where these are many; itself otherwise."""
+        if self.count <= COMPACTED_FROM or 2 * np.count_nonzero(self.dead) <= self.count:
             return self
-        rows = self.matrix[self.sealed_count : self.count]
-        if self.sealed is None:
-            sealed = faiss.index_factory(self.dim, "RaBitQfs", faiss.METRIC_INNER_PRODUCT)
-            sealed.train(rows)
-        else:
-            sealed = faiss.deserialize_index(faiss.serialize_index(self.sealed))  # FAISS cannot clone this make
-        sealed.add(np.ascontiguousarray(rows))
-        return replace(self, sealed=sealed, sealed_count=self.count)
+        alive = np.flatnonzero(~self.dead)
+        matrix, content_of = self.matrix[alive], self.content_of[alive]
+        codes = _Codes.of(matrix, len(alive)) if len(alive) >= CODED_FROM else _Codes.none()
+        dead = np.zeros(len(alive), bool)
+        return replace(self, count=len(alive), matrix=matrix, content_of=content_of, dead=dead, codes=codes)
 
-    def ranked(self, vectors: np.ndarray, k: int, hidden: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each vector the numbers (int32) and scores (float32) of the k best contents, best first, without those
-        that are `hidden` (bool by number)."""
-        out = self.dead[: self.count] | hidden[self.content_of[: self.count]]
-        alive = self.count - int(out.sum())
-        found = []
-        for query in vectors:
-            depth = min(k + SPARE, alive)
-            while True:
-                scores, rows = self._nearest(query, depth, out, alive)
-                contents, best = np.empty((1, k), np.int32), np.empty((1, k), np.float32)
-                counts, settled = np.empty(1, np.int64), np.empty(1, bool)
-                nobody = np.empty(0, bool)
-                collapse(
-                    scores[None], rows[None], self.content_of, len(hidden), nobody, k, contents, best, counts, settled
-                )
-                if depth >= alive or (settled[0] and counts[0] == k):
-                    break
-                depth = min(4 * depth, alive)
-            found.append((contents[0, : counts[0]], best[0, : counts[0]]))
-        return found
-
-    def _nearest(
-        self, query: np.ndarray, depth: int, out: np.ndarray, alive: int, *, exactly: bool = False
+    def nearest(
+        self, query: np.ndarray, k: int, floor: float = -np.inf, hidden: np.ndarray = NOBODY
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(scores, rows) of the `depth` nearest rows that are not `out`, best first. Codes choose among all rows, so
-        they serve only where most are alive."""
-        first, chosen, scores = 0, np.empty(0, np.int64), np.empty(0, np.float32)
-        coded = self.sealed is not None and not exactly and 2 * alive >= self.count
-        if coded and PRESELECT * depth < self.sealed_count // 2:
-            first = self.sealed_count
-            chosen = self.sealed.search(query[None], PRESELECT * depth)[1][0]
-            chosen = chosen[chosen >= 0]
-            scores = self.matrix[chosen] @ query
-        scores = np.concatenate([scores, self.matrix[first : self.count] @ query])
-        rows = np.concatenate([chosen, np.arange(first, self.count)])
-        scores[out[rows]] = -np.inf
-        top = min(depth, len(scores))
-        best = np.argpartition(-scores, top - 1)[:top] if top < len(scores) else np.arange(top)
-        best = best[np.lexsort((rows[best], -scores[best]))]
-        best = best[scores[best] > -np.inf]
-        if first and len(best) < depth:
-            return self._nearest(query, depth, out, alive, exactly=True)
-        return scores[best], rows[best]
+        """Numbers (int32) and scores (float32), in no order, of the k contents nearest a vector, float32 (dim), and of
+        those whose score equals the k-th; none that is `hidden` (bool by number, or empty) or scores below `floor`."""
+        codes = self.codes
+        return nearest(  # type: ignore[no-any-return]
+            query.copy(),  # what may not be written would be compiled anew
+            k,
+            np.float32(floor),
+            self.matrix,
+            self.count,
+            self.content_of,
+            len(self.contents),
+            self.dead,
+            hidden,
+            codes.centre,
+            codes.signs,
+            codes.bits,
+            codes.kept,
+        )
+
+
+def compile_ahead(dim: int) -> None:
+    """Seconds where numba's cache is empty, so that they are none of a query's."""
+    rows = np.zeros((CODED_FROM, dim), np.float32)
+    replace(Tail(dim).put(0, rows).put(0, rows[:1]), contents=[""]).nearest(rows[0], 1)

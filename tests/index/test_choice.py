@@ -35,19 +35,19 @@ def table(vectors: np.ndarray) -> pa.Table:
     ("count", "dim", "mib", "expected"),
     [
         (20_000, 512, None, "Flat"),
-        (20_001, 512, None, "IVF256,RaBitQfs,Refine(SQ8)"),
-        (1_000_000, 512, None, "IVF2048,RaBitQfs,Refine(SQ8)"),
-        (1_000_000, 512, 400, "IVF2048,RaBitQfs,Refine(SQ4)"),
-        (1_000_000, 512, 100, "IVF2048,RaBitQfs"),
-        (20_000, 512, 20, "IVF256,RaBitQfs,Refine(SQ8)"),
-        (10_000_000, 128, None, "IVF8192,RaBitQfs,Refine(SQ8)"),
+        (20_001, 512, None, "IVF128,RaBitQfs,Refine(SQ8)"),
+        (1_000_000, 512, None, "IVF1024,RaBitQfs,Refine(SQ8)"),
+        (1_000_000, 512, 400, "IVF1024,RaBitQfs,Refine(SQ4)"),
+        (1_000_000, 512, 100, "IVF1024,RaBitQfs,Refine(SQ8)"),
+        (20_000, 512, 20, "IVF128,RaBitQfs,Refine(SQ8)"),
+        (10_000_000, 128, None, "IVF4096,RaBitQfs,Refine(SQ8)"),
     ],
 )
 def test_the_first_choice(count: int, dim: int, mib: int | None, expected: str) -> None:
     found = choices(count, dim, memory_bytes=None if mib is None else mib * 2**20)
     assert found[0].factory == expected
     assert str(count) in found[0].why
-    assert mib is None or all(one.bytes_per_vector * count <= mib * 2**20 for one in found)
+    assert mib is None or all(one.resident * count <= mib * 2**20 for one in found)
 
 
 def test_nothing_fits() -> None:
@@ -56,11 +56,11 @@ def test_nothing_fits() -> None:
 
 
 def test_lists_grow_with_the_root() -> None:
-    assert [lists(n) for n in (1, 10_000, 160_000, 1_000_000, 10**12)] == [16, 256, 1024, 2048, 65_536]
+    assert [lists(n) for n in (1, 10_000, 160_000, 1_000_000, 10**12)] == [16, 128, 512, 1024, 65_536]
 
 
 def test_exact_search_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.measure.BLOCK_ROWS", 7)
+    monkeypatch.setattr("index.vectors.BLOCK_ROWS", 7)
     vectors, queries = clustered(100), clustered(9, seed=3)
     scores, rows = exact_top(vectors, queries, 12)
     product = queries @ vectors.T
@@ -143,7 +143,7 @@ def test_the_next_choice_where_one_finds_too_little(monkeypatch: pytest.MonkeyPa
     from index.choice import Choice
 
     two = [Choice("PQ2x4", "tiny codes", 1), Choice("Flat", "exact search", 128)]
-    monkeypatch.setattr("index.build.choices", lambda *a, **k: two)
+    monkeypatch.setattr("index.build.candidates", lambda *a, **k: two)
     made = build(clustered(1000))
     assert made.choice.factory == "Flat" and made.quality.recall["10"] == 1.0
     assert len(made.refused) == 1 and made.refused[0].startswith("PQ2x4 reached 0.")

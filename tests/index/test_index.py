@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import EarmarkError, IndexUnavailable
-from index import open_index, publish, publish_vectors, remove
+from index import open_index, publish_vectors, remove
 from index.build import build
 from index.ids import assign
+from index.load import load_members
 from index.parameters import search_parameters
-from index.publish import current_version, load_manifest, point_to, versions
+from index.versions import current_version, load_manifest, point_to, versions
 
 DIM = 16
 
@@ -129,8 +130,8 @@ def test_vectors_that_cannot_be_indexed(tmp_path: Path, vectors: np.ndarray, tol
 
 def test_ids_grow_and_are_never_given_twice(tmp_path: Path) -> None:
     def numbers() -> dict[str, int]:
-        home = tmp_path / "audio" / str(current_version(tmp_path, "audio"))
-        ids = publish.decode((home / publish.IDS_FILE).read_bytes())
+        manifest = load_manifest(tmp_path, "audio", str(current_version(tmp_path, "audio")))
+        ids = load_members(tmp_path, manifest).table()
         return dict(zip(ids["content_id"].to_pylist(), ids["id"].to_pylist(), strict=True))
 
     put(tmp_path, unit(3), ["a", "b", "c"], "1")
@@ -150,9 +151,10 @@ def test_ids_grow_and_are_never_given_twice(tmp_path: Path) -> None:
 def test_ids_over_any_history(history: list[set[str]]) -> None:
     previous, next_id, given_to = None, 0, {}
     for names in history:
-        keys = [(name, 0) for name in sorted(names)]
-        previous, next_id = assign(previous, next_id, keys)
-        for name, number in zip(previous["content_id"].to_pylist(), previous["id"].to_pylist(), strict=True):
+        contents, windows = pa.array(sorted(names), pa.string()), np.zeros(len(names), np.int32)
+        ids, next_id = assign(previous, next_id, contents, windows)
+        previous = pa.table({"id": ids, "content_id": contents, "window": windows})
+        for name, number in zip(sorted(names), ids.tolist(), strict=True):
             assert given_to.setdefault(number, name) == name, "an id changed hands"
             assert number < next_id
 
@@ -195,7 +197,7 @@ def test_a_version_that_a_release_points_at_is_not_retired(tmp_path: Path) -> No
     assert open_index(tmp_path, "audio", version=first.version).manifest == first  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("file", ["index.faiss", "ids.parquet"])
+@pytest.mark.parametrize("file", ["index.faiss", "rows.arrow", "contents.arrow"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "gone"])
 def test_damage_is_seen_and_healed(tmp_path: Path, file: str, harm: str) -> None:
     manifest = put(tmp_path, unit(40))
@@ -241,11 +243,11 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         searcher.search(np.full((1, DIM), np.inf, np.float32), 1)
 
 
-@pytest.mark.parametrize("point", range(5))
+@pytest.mark.parametrize("point", range(4))
 def test_a_crash_while_publishing_leaves_the_version_before(
     tmp_path: Path, point: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dies at the n-th rename of a publication: two files, the folder, the pointer, the retired version."""
+    """Dies at the n-th rename of a publication: the manifest, the folder, the pointer, the retired version."""
     put(tmp_path, unit(10, 0), source="0")
     before = put(tmp_path, unit(10, 1), source="1")
     calls = {"left": point}

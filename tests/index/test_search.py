@@ -147,8 +147,28 @@ def test_what_format_1_wrote_is_read(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(old.vectors(f"content {n}"), vectors[2 * n : 2 * n + 2], atol=0.02)
     # Removing rewrites it in today's format.
     newer = remove(tmp_path / "old", name, ["content 17"])
-    assert newer is not None and newer.format == 2 and newer.count == 118
+    assert newer is not None and newer.format == 3 and newer.count == 118
     assert "content 17" not in open_index(tmp_path / "old", name).search(vectors[34], 60)["content_id"].to_pylist()
+
+
+@pytest.mark.parametrize("name", ["flat", "lists"])
+def test_what_format_2_wrote_is_read(tmp_path: Path, name: str) -> None:
+    """Published by an earlier Earmark from 60 vectors of a fixed seed, two windows a content, with metadata."""
+    shutil.copytree(ARTEFACTS / "format2", tmp_path / "old")
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((60, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    old = open_index(tmp_path / "old", name)
+    assert old.manifest.format == 2
+    for n in (0, 17, 29):
+        assert old.search(vectors[2 * n], 1)["content_id"].to_pylist() == [f"c{n:02d}"]
+        np.testing.assert_allclose(old.vectors(f"c{n:02d}"), vectors[2 * n : 2 * n + 2], atol=0.02)
+    episodes = old.search(vectors[:1], 30, where=pc.field("kind") == "episode")["content_id"].to_pylist()
+    assert sorted(episodes) == [f"c{n:02d}" for n in range(0, 30, 3)]
+    newer = remove(tmp_path / "old", name, ["c17", "c18"])
+    assert newer is not None and newer.format == 3 and newer.count == 56
+    left = open_index(tmp_path / "old", name).search(vectors[36], 30, where=pc.field("kind") == "episode")
+    assert sorted(left["content_id"].to_pylist()) == [one for one in sorted(episodes) if one != "c18"]
 
 
 def test_a_version_that_does_not_fit_together(tmp_path: Path) -> None:

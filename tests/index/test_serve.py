@@ -15,8 +15,8 @@ import pytest
 
 from core.errors import IndexUnavailable
 from index import publish_vectors
-from index.publish import current_version, point_to, versions
 from index.serve import Server
+from index.versions import current_version, point_to, versions
 from tests.index.test_choice import clustered
 
 DIM = 32

@@ -1,0 +1,221 @@
+"""Building an index in shards: trained once on a sample, filled by processes of their own, merged.
+
+Codes that only rank again lie in one file, where each process writes its own part: they are never in memory together.
+What a killed build finished is found again by the next one of the same vectors.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import ConfigError, EarmarkError, StorageError
+from index.choice import Choice
+from index.parameters import concrete, part
+from index.vectors import BLOCK_ROWS, Vectors
+
+ROWS_A_SHARD = 1_000_000
+LEAST_ROWS = 50_000
+LEAST_TRAINING_ROWS_A_LIST = 39  # of k-means: FAISS warns below
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How an index larger than memory is built.
+
+    `folder`: for what is not finished, as large as the index; `processes` at once; `memory_bytes` for all of them and
+    what is merged: shards are as large as that allows, of `rows` at most. `progress` is told rows done and rows in all.
+    """
+
+    folder: Path
+    processes: int = 2
+    rows: int = ROWS_A_SHARD
+    memory_bytes: float | None = None
+    progress: Callable[[int, int], Any] | None = None
+
+    def rows_a_shard(self, choice: Choice, count: int, dim: int) -> int:
+        """Raises `ConfigError` where not even small shards fit beside what is merged."""
+        if self.memory_bytes is None:
+            return self.rows
+        blocks = 3 * BLOCK_ROWS * dim * 4  # read, being added, being coded
+        left = self.memory_bytes - count * choice.resident - self.processes * blocks
+        rows = int(min(self.rows, left / self.processes / choice.resident)) if left > 0 else 0
+        if rows < min(LEAST_ROWS, count):
+            least = count * choice.resident + self.processes * (blocks + LEAST_ROWS * choice.resident)
+            raise ConfigError(
+                f"index: building {choice.factory} of {count} vectors takes {least / 2**20:.0f} MiB, and "
+                f"{self.memory_bytes / 2**20:.0f} MiB are allowed; fewer processes take less"
+            )
+        return rows
+
+    def training_rows(self, wanted: int, lists: int, dim: int) -> int:
+        """Raises `ConfigError` where too few vectors fit into the memory to train so many lists."""
+        most = wanted if self.memory_bytes is None else min(wanted, int(self.memory_bytes / 3 / (4 * dim)))
+        if most < min(wanted, LEAST_TRAINING_ROWS_A_LIST * lists):
+            raise ConfigError(f"index: {lists} lists cannot be trained within {self.memory_bytes or 0:.0f} bytes")
+        return most
+
+
+def sharded(
+    factory: str, rows: Vectors, sharding: Sharding, shard_rows: int, more: int, train: Callable[[], Any]
+) -> Any:
+    """An index of `rows` on one that `train` gives, empty. `more`: rows that `extend` may add.
+
+    Raises `EarmarkError` for a make that is no inverted lists, `StorageError` where a process dies or the disk is full.
+    """
+    import faiss
+
+    home = sharding.folder / "".join(letter if letter.isalnum() else "-" for letter in factory)
+    home.mkdir(parents=True, exist_ok=True)
+    trained = home / "trained.faiss"
+    if not trained.exists():
+        empty = train()
+        if part(empty, "IndexIVF") is None:
+            raise EarmarkError(f"index: {factory} is not of lists; only these are built in shards")
+        _write(empty, trained)
+    bounds = list(range(0, rows.count, shard_rows)) + [rows.count]
+    _allocate(home, _width(faiss.read_index(str(trained))), rows.count + more)
+    todo = {n: (a, b) for n, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False)) if not _shard(home, n).exists()}
+    done = rows.count - sum(b - a for a, b in todo.values())
+    threads = max(1, (os.cpu_count() or 1) // sharding.processes)
+    with ProcessPoolExecutor(sharding.processes, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(fill, home, n, a, rows.part(a, b), threads): b - a for n, (a, b) in todo.items()}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                done += futures[future]
+                if sharding.progress:
+                    sharding.progress(done, rows.count)
+        except BrokenProcessPool as error:
+            raise StorageError("a process that builds a shard died, perhaps for want of memory") from error
+        except OSError as error:
+            raise StorageError(f"a shard cannot be written: {error}") from error
+        finally:
+            for future in futures:
+                future.cancel()
+    return _merged(home, bounds)
+
+
+def fill(home: Path, number: int, first: int, rows: Vectors, threads: int) -> None:
+    """Builds one shard, of rows that begin at row `first` of the index; may run on any machine that sees `home`."""
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    index = faiss.read_index(str(home / "trained.faiss"))
+    refine, base = _refine(index), _lists(index)
+    codes = _codes(home, _width(index))
+    for start, block in rows.blocks():
+        base.add(block)
+        if refine is not None:
+            codes[first + start : first + start + len(block)] = refine.sa_encode(block)
+    if refine is not None:
+        codes.flush()
+    _write(base, _shard(home, number))
+
+
+def extend(index: Any, vectors: np.ndarray) -> None:
+    """Adds vectors, float32 (n, dim), to what `sharded` gave: as many as it was told of."""
+    home: Path | None = getattr(index, "home", None)
+    refine = _refine(index)
+    if home is None or refine is None:
+        index.add(vectors)
+        return
+    first = refine.ntotal
+    codes = _codes(home, _width(index))
+    codes[first : first + len(vectors)] = refine.sa_encode(vectors)
+    codes.flush()
+    _lists(index).add(vectors)
+    _show(index, refine, codes, first + len(vectors))
+
+
+def _merged(home: Path, bounds: list[int]) -> Any:
+    import faiss
+
+    index: Any = faiss.read_index(str(home / "trained.faiss"))
+    base, refine = _lists(index), _refine(index)
+    for number, first in enumerate(bounds[:-1]):
+        owner = faiss.read_index(str(_shard(home, number)))
+        base.merge_from(concrete(owner), first)
+    index.home = home
+    if refine is None:
+        concrete(index).ntotal = bounds[-1]
+        return index
+    _show(index, refine, _codes(home, _width(index)), bounds[-1])
+    return index
+
+
+def _show(index: Any, refine: Any, codes: np.ndarray, count: int) -> None:
+    """Lets the index look at codes in their file instead of holding them."""
+    import faiss as typed
+
+    faiss: Any = typed
+    # FAISS wants an owner of what is looked at: an empty index that is mapped has one. The array outlives the index.
+    donor_file = index.home / "donor.faiss"
+    donor = faiss.IndexScalarQuantizer(1, faiss.ScalarQuantizer.QT_8bit_direct)
+    donor.add(np.ones((1, 1), np.float32))
+    faiss.write_index(donor, str(donor_file))
+    mapped = faiss.read_index(str(donor_file), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
+    owner = concrete(mapped).codes.owner
+    refine.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(codes), count * codes.shape[1], owner)
+    refine.ntotal = count
+    index.ntotal = concrete(index).ntotal = count
+    index.kept_alive = codes, mapped
+
+
+def _lists(index: Any) -> Any:
+    found = concrete(index)
+    refined = _refine(index) is not None
+    return concrete(found.base_index) if refined else found
+
+
+def _refine(index: Any) -> Any:
+    import faiss
+
+    found = concrete(index)
+    return concrete(found.refine_index) if isinstance(found, faiss.IndexRefine) else None
+
+
+def _width(index: Any) -> int:
+    refine = _refine(index)
+    return 0 if refine is None else int(refine.sa_code_size())
+
+
+def _allocate(home: Path, width: int, rows: int) -> None:
+    path = home / "codes.bin"
+    if width and (not path.exists() or path.stat().st_size != width * rows):
+        with open(path, "wb") as file:
+            file.truncate(width * rows)
+
+
+def _codes(home: Path, width: int) -> Any:
+    path = home / "codes.bin"
+    if not width:
+        return np.empty((0, 0), np.uint8)
+    return np.memmap(path, np.uint8, "r+", shape=(path.stat().st_size // width, width))
+
+
+def _shard(home: Path, number: int) -> Path:
+    return home / f"shard-{number:05d}.faiss"
+
+
+def _write(index: Any, path: Path) -> None:
+    import faiss
+
+    aside = path.with_suffix(".part")
+    try:
+        faiss.write_index(index, str(aside))
+        with open(aside, "rb") as written:
+            os.fsync(written.fileno())
+    except RuntimeError as error:
+        raise StorageError(f"cannot write {path.name} of the index: {error}") from error
+    os.rename(aside, path)

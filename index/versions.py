@@ -1,0 +1,175 @@
+"""Versions of an index on disk: which there are, which is current, what each says it holds.
+
+A version is a folder that appears whole or not at all; `CURRENT` names the one to read. The previous version stays for
+readers that hold it and for going back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from core.errors import IndexUnavailable, StorageError
+from core.storage import LocalStorage
+from core.tables import decode
+from index.changes import Changes
+from index.load import REMOVED_FILE, intact
+from index.log import Rewound
+from index.manifest import Manifest
+
+CURRENT = "CURRENT"
+MANIFEST_FILE = "manifest.json"
+VERSION_FORMAT = "%Y%m%dT%H%M%S%f"
+
+
+@contextlib.contextmanager
+def publishing(home: Path) -> Iterator[None]:
+    """Holds the index `home` against other publications, of this process and of others; may be nested in a thread."""
+    import fcntl
+
+    home.mkdir(parents=True, exist_ok=True)
+    with _guard:
+        lock = _locks.setdefault(str(home.resolve()), threading.RLock())
+    with lock:
+        depth = _depth.__dict__.setdefault("of", {})
+        if depth.get(home.resolve()):
+            yield
+            return
+        with open(home / "publish.lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            depth[home.resolve()] = True
+            try:
+                yield
+            finally:
+                depth[home.resolve()] = False
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+_guard, _locks, _depth = threading.Lock(), dict[str, Any](), threading.local()
+
+
+def point_to(folder: Path, name: str, version: str) -> None:
+    """Makes `version` the current one (also the way back). Raises `IndexUnavailable` where it is not whole."""
+    if not intact(folder, load_manifest(folder, name, version)):
+        raise IndexUnavailable(f"a file of the index {name} version {version} is missing or damaged")
+    LocalStorage(folder / name).write(CURRENT, json.dumps({"version": version}).encode())
+
+
+def versions(folder: Path, name: str) -> list[str]:
+    """Published versions, oldest first."""
+    home = folder / name
+    return sorted(p.name for p in home.iterdir() if p.is_dir() and not p.name.startswith(".")) if home.is_dir() else []
+
+
+def current_version(folder: Path, name: str) -> str | None:
+    """The version that `CURRENT` names, or None before the first publication."""
+    try:
+        return str(json.loads((folder / name / CURRENT).read_bytes())["version"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise IndexUnavailable(f"the pointer of the index {name} is damaged; publish again or go back") from error
+
+
+def load_manifest(folder: Path, name: str, version: str) -> Manifest:
+    """Raises `IndexUnavailable` where the version is missing or its manifest damaged."""
+    path = folder / name / version / MANIFEST_FILE
+    try:
+        return Manifest.from_bytes(path.read_bytes(), f"index {name} version {version}")
+    except FileNotFoundError as error:
+        raise IndexUnavailable(f"the index {name} has no version {version}") from error
+
+
+def current_manifest(folder: Path, name: str) -> Manifest | None:
+    """The manifest of the current version; None where there is none that can be read (a build then replaces it)."""
+    with contextlib.suppress(IndexUnavailable):
+        version = current_version(folder, name)
+        return load_manifest(folder, name, version) if version else None
+    return None
+
+
+def manifests(folder: Path, name: str) -> list[Manifest]:
+    """Of the versions whose manifest can be read, oldest first."""
+    found = []
+    for version in versions(folder, name):
+        with contextlib.suppress(IndexUnavailable):
+            found.append(load_manifest(folder, name, version))
+    return found
+
+
+def newest_manifest(folder: Path, name: str) -> Manifest | None:
+    """The newest version that is whole, where `CURRENT` does not tell."""
+    for version in reversed(versions(folder, name) if (folder / name / CURRENT).exists() else []):
+        with contextlib.suppress(IndexUnavailable):
+            return load_manifest(folder, name, version)
+    return None
+
+
+def _floor(folder: Path, name: str) -> int:
+    """Number of the log's record up to which nothing counts, where there is no version to say it."""
+    path = folder / name / "merged_floor"
+    return int(path.read_text()) if path.is_file() else 0
+
+
+def next_version(folder: Path, name: str) -> str:
+    """Named after the time, and after every version there is, even where the clock was set back."""
+    now, made = datetime.now(UTC).replace(tzinfo=None), versions(folder, name)
+    if made:
+        with contextlib.suppress(ValueError):
+            now = max(now, datetime.strptime(made[-1], VERSION_FORMAT) + timedelta(microseconds=1))
+    return f"{now:{VERSION_FORMAT}}"
+
+
+def removals(folder: Path, manifest: Manifest | None, *, live: bool | None = None) -> dict[str, int]:
+    """Contents that were taken out, and the number of the log's record up to which nothing of them counts: by live
+    deletes, by `remove`, or both."""
+    if manifest is None or REMOVED_FILE not in manifest.files:
+        return {}
+    found = decode((folder / manifest.name / manifest.version / REMOVED_FILE).read_bytes()).to_pylist()
+    return {row["content_id"]: row["number"] for row in found if live in (None, row["live"])}
+
+
+def changes_since(folder: Path, name: str, since: Manifest | None, model_id: str) -> Changes:
+    deleted, removed = (removals(folder, since, live=live) for live in (True, False))
+    for attempt in range(3):
+        try:
+            return Changes.since(
+                folder / name, since.merged if since else _floor(folder, name), deleted, removed, model_id
+            )
+        except Rewound:  # the writer retired a segment
+            if attempt == 2:
+                raise StorageError(f"the log of the index {name} changes too fast to be read") from None
+    raise AssertionError("unreachable")
+
+
+def merged_range(folder: Path, name: str) -> tuple[int, int]:
+    """The last record of the log that every version kept here holds, and the last that any of them holds."""
+    merged = [found.merged for found in manifests(folder, name)]
+    floor = _floor(folder, name)
+    return min(merged, default=floor), max([*merged, floor])
+
+
+def clean(home: Path, keep: str = "") -> None:
+    """Deletes what killed publications left, but for names that begin with `keep`. One publishes at a time: nobody else
+    is doing so here."""
+    if home.is_dir():
+        for path in home.iterdir():
+            if path.name.startswith(".") and not (keep and path.name.startswith(keep)):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+def delete_version(home: Path, version: str) -> None:
+    # Renamed first: a reader or a crash in between never meets half a version.
+    dying = home / f".dying-{version}"
+    os.rename(home / version, dying)
+    shutil.rmtree(dying, ignore_errors=True)
