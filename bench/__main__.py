@@ -21,6 +21,7 @@ NAMES = (
     "index-gpu",
     "index-live",
     "index-swap",
+    "index-scale",
 )
 
 

@@ -97,16 +97,18 @@ def _built(factory: str, base: np.ndarray) -> Any:
     from index.build import LEAST_TRAINING_ROWS
     from index.choice import TRAINING_ROWS_A_LIST, lists
     from index.gpu import empty, filled_on_gpu
+    from index.vectors import ArrayVectors
 
     enough = min(len(base), max(LEAST_TRAINING_ROWS, TRAINING_ROWS_A_LIST * lists(len(base))))
     training = np.sort(np.random.default_rng(0).choice(len(base), enough, replace=False))
-    return filled_on_gpu(empty(factory, base.shape[1]), base, training)
+    return filled_on_gpu(empty(factory, base.shape[1]), ArrayVectors(base), training)
 
 
 def _on_cpu(factory: str, base: np.ndarray) -> float:
     from index.build import filled
+    from index.vectors import ArrayVectors
 
-    return _seconds(functools.partial(filled, factory, base))
+    return _seconds(functools.partial(filled, factory, ArrayVectors(base)))
 
 
 def _cheapest(index: Any, queries: np.ndarray, best: np.ndarray) -> tuple[Any, float, str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from core.errors import EarmarkError, IndexUnavailable
-from index.choice import TRAINING_ROWS_A_LIST, Choice
+from index.choice import FLAT_ROWS, TRAINING_ROWS_A_LIST, Choice
 from index.gpu import candidates, empty, filled_on_gpu, on_device, takes_gpu
 from index.measure import Quality, Sample
 from index.parameters import part
-from index.shards import Sharding, extend, sharded
+from index.shards import Merged, Sharding, sharded
 from index.vectors import ArrayVectors, Subset, Vectors
 
 EF_CONSTRUCTION = 80
@@ -67,13 +68,15 @@ def build(
     seed: int = 0,
     device: str = "cpu",
     sharding: Sharding | None = None,
+    scratch: Path | None = None,
 ) -> Built:
     """Builds the first of `candidates` that finds enough, or `factory` (a FAISS factory string).
 
     `vectors`: unit norm. A sample is held out, because vectors that an index holds find themselves and flatter it; half
     of it finds the cheapest search parameters that reach `target_recall` at 10, the other half measures them; then it
     is added too. An index that only just misses its target is good enough where its recall reaches `gate` (0.02 less,
-    unless told). With `sharding` the rest is built in shards by processes of their own and merged. Raises
+    unless told). With `sharding` the rest is built in shards
+    by processes of their own, in the folder `scratch`, and merged. Raises
     `IndexUnavailable` where nothing does.
     """
     source: Vectors = ArrayVectors(vectors) if isinstance(vectors, np.ndarray) else vectors
@@ -87,12 +90,16 @@ def build(
     queries = source.take(out if len(out) else np.arange(min(count, SAMPLE_QUERIES)))
     sample = Sample(base, queries)
     refused: list[str] = []
+    if factory is None and count <= FLAT_ROWS:
+        sharding = None  # too few to be worth it
     for choice in _tried(factory, count, dim, memory_bytes, device, sharding):
+        merged: Merged | None = None
         try:
-            if sharding is None:
+            if sharding is None or scratch is None:
                 made = filled(choice.factory, base, seed, device)
             else:
-                made = _in_shards(choice, base, sharding, len(out), seed)
+                merged = _in_shards(scratch, choice, base, sharding, len(out), seed)
+                made = merged.index
             searched = on_device(made, device)
         except EarmarkError as error:
             if factory:
@@ -103,7 +110,7 @@ def build(
         quality = sample.quality(searched, parameters)
         if quality.recall["10"] >= gate:
             if len(out):
-                extend(made, queries)
+                (merged or made).add(queries)
             return Built(made, np.concatenate([kept, out]), choice, parameters, quality, refused)
         refused.append(f"{choice.factory} reached {quality.recall['10']:.3f}")
     raise IndexUnavailable(f"recall@10 is below the gate of {gate:.3f}: {'; '.join(refused)}")
@@ -121,7 +128,7 @@ def filled(factory: str, rows: Vectors, seed: int = 0, device: str = "cpu") -> A
     return made
 
 
-def _in_shards(choice: Choice, rows: Vectors, sharding: Sharding, more: int, seed: int) -> Any:
+def _in_shards(scratch: Path, choice: Choice, rows: Vectors, sharding: Sharding, more: int, seed: int) -> Any:
     size = sharding.rows_a_shard(choice, rows.count, rows.dim)
 
     def trained() -> Any:
@@ -130,7 +137,7 @@ def _in_shards(choice: Choice, rows: Vectors, sharding: Sharding, more: int, see
         _train(made, choice.factory, rows, chosen)
         return made
 
-    return sharded(choice.factory, rows, sharding, size, more, trained)
+    return sharded(scratch, choice.factory, rows, sharding, size, more, trained)
 
 
 def _tried(

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +46,7 @@ TARGET_RECALL = 0.95
 TOLERANCE = 0.01  # recall@10 that a version may lose to the one before it
 KEPT_VERSIONS = 2
 STAGING, SHARDS = ".staging-", ".shards-"
+SHARDING = Sharding()
 
 
 def publish_vectors(
@@ -65,17 +66,14 @@ def publish_vectors(
     metadata: pa.Table | None = None,
     pinned: Collection[str] = (),
     device: str = "cpu",
-    processes: int = 2,
-    building_bytes: float | None = None,
-    progress: Callable[[int, int], Any] | None = None,
+    sharding: Sharding = SHARDING,
 ) -> Manifest:
     """Builds and publishes `folder/name` from `vectors` (content_id, embedding; also `windows` where a content has
     several); returns the manifest of the version that is current then.
 
-    `vectors` are a table, or Parquet files that are never read whole: their index is built in shards by as many
-    `processes`, within `building_bytes` of memory (beside the ids, about 60 bytes a row), and `progress` is told rows
-    done and rows in all; a build that is killed goes on where it was. `memory_bytes` is what the index may hold in
-    memory when it serves. `device` "cuda" chooses and builds for a card.
+    `vectors` are a table, or Parquet files that are never read whole: their index is built in shards as `sharding`
+    says, and a build that is killed goes on where it was. Ids are in memory in either case. `memory_bytes` is what the
+    index may hold in memory when it serves. `device` "cuda" chooses and builds for a card.
 
     What the log of live changes says beyond the current version is done to them first, and contents that it deletes
     stay out until it puts them again. What it put has to be in the vectors of later calls: it is done to one build and
@@ -96,13 +94,10 @@ def publish_vectors(
         previous, next_id = changes.over_ids(*_known_ids(folder, name))
         ids, next_id = assign(previous, next_id, rows.content_ids, rows.windows)
         check_vectors(rows.vectors, ids, dim)
-        sharding = None
-        if not isinstance(vectors, pa.Table):
-            home = folder / name / f"{SHARDS}{_key(source, model_id, rows, changes)}"
-            sharding = Sharding(home, processes, memory_bytes=building_bytes, progress=progress)
+        scratch = folder / name / f"{SHARDS}{_key(source, model_id, rows, changes)}"
         built = build(
             rows.vectors, factory=factory, memory_bytes=memory_bytes, target_recall=target_recall, gate=gate,
-            device=device, sharding=sharding,
+            device=device, sharding=None if isinstance(vectors, pa.Table) else sharding, scratch=scratch,
         )  # fmt: skip
         recall = built.quality.recall
         if before and (before.model_id, before.dim) == (model_id, dim):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -31,13 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sharding:
-    """How an index larger than memory is built.
-
-    `folder`: for what is not finished, as large as the index; `processes` at once; `memory_bytes` for all of them and
-    what is merged: shards are as large as that allows, of `rows` at most. `progress` is told rows done and rows in all.
+    """How an index larger than memory is built: by `processes` at once, within `memory_bytes` for all of them and what
+    is merged, so shards are as large as that allows, of `rows` at most. `progress` is told rows done and rows in all.
     """
 
-    folder: Path
     processes: int = 2
     rows: int = ROWS_A_SHARD
     memory_bytes: float | None = None
@@ -45,11 +42,12 @@ class Sharding:
 
     def rows_a_shard(self, choice: Choice, count: int, dim: int) -> int:
         """Raises `ConfigError` where not even small shards fit beside what is merged."""
+        most = min(self.rows, -(-count // self.processes))
         if self.memory_bytes is None:
-            return self.rows
+            return most
         blocks = 3 * BLOCK_ROWS * dim * 4  # read, being added, being coded
         left = self.memory_bytes - count * choice.resident - self.processes * blocks
-        rows = int(min(self.rows, left / self.processes / choice.resident)) if left > 0 else 0
+        rows = int(min(most, left / self.processes / choice.resident)) if left > 0 else 0
         if rows < min(LEAST_ROWS, count):
             least = count * choice.resident + self.processes * (blocks + LEAST_ROWS * choice.resident)
             raise ConfigError(
@@ -67,15 +65,16 @@ class Sharding:
 
 
 def sharded(
-    factory: str, rows: Vectors, sharding: Sharding, shard_rows: int, more: int, train: Callable[[], Any]
-) -> Any:
-    """An index of `rows` on one that `train` gives, empty. `more`: rows that `extend` may add.
+    folder: Path, factory: str, rows: Vectors, sharding: Sharding, shard_rows: int, more: int, train: Callable[[], Any]
+) -> Merged:
+    """An index of `rows` on one that `train` gives, empty. What is not finished lies in `folder`, as large as the
+    index. `more`: rows that may be added to it.
 
     Raises `EarmarkError` for a make that is no inverted lists, `StorageError` where a process dies or the disk is full.
     """
     import faiss
 
-    home = sharding.folder / "".join(letter if letter.isalnum() else "-" for letter in factory)
+    home = folder / "".join(letter if letter.isalnum() else "-" for letter in factory)
     home.mkdir(parents=True, exist_ok=True)
     trained = home / "trained.faiss"
     if not trained.exists():
@@ -103,7 +102,7 @@ def sharded(
         finally:
             for future in futures:
                 future.cancel()
-    return _merged(home, bounds)
+    return Merged(home, bounds)
 
 
 def fill(home: Path, number: int, first: int, rows: Vectors, threads: int) -> None:
@@ -123,53 +122,51 @@ def fill(home: Path, number: int, first: int, rows: Vectors, threads: int) -> No
     _write(base, _shard(home, number))
 
 
-def extend(index: Any, vectors: np.ndarray) -> None:
-    """Adds vectors, float32 (n, dim), to what `sharded` gave: as many as it was told of."""
-    home: Path | None = getattr(index, "home", None)
-    refine = _refine(index)
-    if home is None or refine is None:
-        index.add(vectors)
-        return
-    first = refine.ntotal
-    codes = _codes(home, _width(index))
-    codes[first : first + len(vectors)] = refine.sa_encode(vectors)
-    codes.flush()
-    _lists(index).add(vectors)
-    _show(index, refine, codes, first + len(vectors))
+class Merged:
+    """What shards became: an index whose codes that rank again stay in their file."""
 
+    def __init__(self, home: Path, bounds: Sequence[int]) -> None:
+        import faiss
 
-def _merged(home: Path, bounds: list[int]) -> Any:
-    import faiss
+        self._home = home
+        self.index: Any = faiss.read_index(str(home / "trained.faiss"))
+        base = _lists(self.index)
+        for number, first in enumerate(bounds[:-1]):
+            owner = faiss.read_index(str(_shard(home, number)))
+            base.merge_from(concrete(owner), first)
+        self._show(bounds[-1])
 
-    index: Any = faiss.read_index(str(home / "trained.faiss"))
-    base, refine = _lists(index), _refine(index)
-    for number, first in enumerate(bounds[:-1]):
-        owner = faiss.read_index(str(_shard(home, number)))
-        base.merge_from(concrete(owner), first)
-    index.home = home
-    if refine is None:
-        concrete(index).ntotal = bounds[-1]
-        return index
-    _show(index, refine, _codes(home, _width(index)), bounds[-1])
-    return index
+    def add(self, vectors: np.ndarray) -> None:
+        """Adds vectors, float32 (n, dim): as many as `sharded` was told of."""
+        refine = _refine(self.index)
+        if refine is None:
+            self.index.add(vectors)
+            return
+        first, codes = refine.ntotal, _codes(self._home, _width(self.index))
+        codes[first : first + len(vectors)] = refine.sa_encode(vectors)
+        codes.flush()
+        _lists(self.index).add(vectors)
+        self._show(first + len(vectors))
 
+    def _show(self, count: int) -> None:
+        """Lets the index look at codes in their file instead of holding them."""
+        import faiss as typed
 
-def _show(index: Any, refine: Any, codes: np.ndarray, count: int) -> None:
-    """Lets the index look at codes in their file instead of holding them."""
-    import faiss as typed
-
-    faiss: Any = typed
-    # FAISS wants an owner of what is looked at: an empty index that is mapped has one. The array outlives the index.
-    donor_file = index.home / "donor.faiss"
-    donor = faiss.IndexScalarQuantizer(1, faiss.ScalarQuantizer.QT_8bit_direct)
-    donor.add(np.ones((1, 1), np.float32))
-    faiss.write_index(donor, str(donor_file))
-    mapped = faiss.read_index(str(donor_file), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
-    owner = concrete(mapped).codes.owner
-    refine.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(codes), count * codes.shape[1], owner)
-    refine.ntotal = count
-    index.ntotal = concrete(index).ntotal = count
-    index.kept_alive = codes, mapped
+        faiss: Any = typed
+        refine = _refine(self.index)
+        self.index.ntotal = concrete(self.index).ntotal = count
+        if refine is None:
+            return
+        # FAISS wants an owner of what is looked at: an index that is mapped has one.
+        donor, file = faiss.IndexFlat(1), self._home / "donor.faiss"
+        donor.add(np.ones((1, 1), np.float32))
+        faiss.write_index(donor, str(file))
+        mapped = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
+        codes = _codes(self._home, _width(self.index))
+        owner = concrete(mapped).codes.owner
+        refine.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(codes), count * codes.shape[1], owner)
+        refine.ntotal = count
+        self.index.referenced_objects = [codes, mapped]  # they live as long as the index
 
 
 def _lists(index: Any) -> Any:

@@ -61,6 +61,8 @@ class ParquetVectors:
 
     def __init__(self, files: Sequence[Path], dim: int) -> None:
         """Raises `EarmarkError` for a file that is missing or has no such column."""
+        if not files:
+            raise EarmarkError("index: there are no vectors to build from")
         self.files, self.dim = [Path(file) for file in files], dim
         self._groups: list[tuple[Path, int]] = []
         sizes = []
@@ -104,7 +106,7 @@ class ParquetVectors:
         """Another column of all rows. Raises `EarmarkError` where a file has none."""
         try:
             return pa.chunked_array(
-                [chunk for file in self.files for chunk in pq.read_table(file, columns=[name])[name].chunks]
+                [chunk for file in self.files for chunk in pq.ParquetFile(file).read([name])[name].chunks]
             )
         except (KeyError, OSError, pa.ArrowException) as error:
             raise EarmarkError(f"index: there is no column {name!r} in {self.files[0]}: {error}") from error
