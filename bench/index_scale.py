@@ -84,7 +84,7 @@ def built(folder: Path, paths: list[Path], dim: int, limit: int, label: str) -> 
     return [
         Row(f"build-{label} CPU", spent["cpu_s"], None, None, "CPU s", note=note),
         Row(f"build-{label} wall", wall, None, None, "s"),
-        Row(f"build-{label} peak memory", peak / 2**20, None, raw / 2**20, "MiB", "", "the vectors", note="private pages"),
+        Row(f"build-{label} peak memory", peak / 2**20, None, raw / 2**20, "MiB", "", "the vectors"),
         Row(f"size-{label} bytes", manifest.bytes_per_vector, None, 4.0 * dim, "bytes/vector", "", "float32"),
     ], manifest  # fmt: skip
 

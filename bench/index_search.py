@@ -148,10 +148,10 @@ def ours(base: np.ndarray, quick: bool) -> list[Candidate]:
 
     from index.build import build
     from index.parameters import cost as cost_of
-    from index.parameters import ladders, search_parameters
+    from index.parameters import ladders, search_index, search_parameters
 
     found = []
-    for factory in (None,) if quick else (None, "HNSW32,SQ8", "IVF1024,RaBitQfs,Refine(SQ4)"):
+    for factory in (None,) if quick else (None, "HNSW32,SQ8", "IVF512,RaBitQfs,Refine(SQ4)"):
         made: list[Any] = []
         spent = cost(lambda f=factory, m=made: m.append(build(base, factory=f, target_recall=TARGET, gate=0.0)))[0]  # type: ignore[misc]
         built = made[0]
@@ -162,7 +162,7 @@ def ours(base: np.ndarray, quick: bool) -> list[Candidate]:
         ) -> Any:
             if faiss.omp_get_max_threads() != threads:
                 faiss.omp_set_num_threads(threads)
-            return order[index.search(queries, k, params=search_parameters(index, effort))[1]]
+            return order[search_index(index, queries, k, search_parameters(index, effort))[1]]
 
         efforts = sorted((one for ladder in ladders(index) for one in ladder), key=lambda e, i=index: cost_of(i, e))  # type: ignore[misc]
         size = faiss.serialize_index(index).nbytes / len(base)

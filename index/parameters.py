@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 EF_SEARCH = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 N_PROBE = (
     *range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 256, 384, 512, 1024, 2048,
     4096, 8192,
 )  # fmt: skip
 K_FACTOR = (2, 3, 4, 6, 8, 16, 32)
+QUERIES_A_THREAD = 8  # that are worth a second thread
 REFINED_COST = 6.0  # a code that is looked up here and there, to one that is read in a row
 
 
@@ -89,6 +92,21 @@ def search_parameters(index: Any, values: Mapping[str, int], selector: Any = Non
     if isinstance(found, faiss.IndexIVF):
         return faiss.SearchParametersIVF(nprobe=values["nprobe"], **chosen)
     return faiss.SearchParameters(**chosen) if chosen else None
+
+
+def search_index(index: Any, vectors: np.ndarray, k: int, parameters: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(scores, labels) of `index.search`, in the caller's thread where there are few queries: others would not be done
+    with their part before they were awake, and cost twice the CPU time."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads() if len(vectors) < QUERIES_A_THREAD else 1
+    if threads == 1:
+        return index.search(vectors, k, params=parameters)  # type: ignore[no-any-return]
+    faiss.omp_set_num_threads(1)  # of this thread; others have their own
+    try:
+        return index.search(vectors, k, params=parameters)  # type: ignore[no-any-return]
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def takes_selector(index: Any) -> bool:

@@ -15,7 +15,7 @@ from index.changes import column
 from index.collapse import collapse
 from index.load import BLOCK_ROWS, NUMBER, Loaded, align, load, load_metadata
 from index.measure import LEAST_DEPTH, exact_top
-from index.parameters import part, search_parameters, takes_selector
+from index.parameters import part, search_index, search_parameters, takes_selector
 from index.queries import Queries
 from index.versions import current_version, load_manifest
 
@@ -25,6 +25,7 @@ EXACT_ROWS = 20_000  # rows that are compared one by one when a filter leaves no
 EXACT_SHARE = 0.1  # of a graph's rows: where a filter leaves less, its walk meets too few of them
 
 
+FOUND = pa.schema([("query", pa.int32()), ("content_id", pa.string()), ("score", pa.float32())])
 Ranked = tuple[np.ndarray, np.ndarray]  # numbers of contents (int32) and their scores (float32), best first
 
 
@@ -208,7 +209,7 @@ class Searcher(Queries):
             count = chosen.size
         depth = min(depth, count)
         if rows is None and wider == 1 and depth <= self.manifest.parameters.get("efSearch", depth):
-            scores, labels = index.search(vectors, depth, params=self._usual)
+            scores, labels = search_index(index, vectors, depth, self._usual)
             return scores, labels, depth >= count and self._lists <= self.manifest.parameters.get("nprobe", 1)
         selector, share = None, count / max(1, self.manifest.count)
         if rows is not None:
@@ -220,7 +221,8 @@ class Searcher(Queries):
         if "efSearch" in parameters:
             effort = max(depth, int(np.ceil(parameters["efSearch"] * wider / share)))
             parameters["efSearch"] = min(effort, max(depth, self.manifest.count))
-        scores, labels = index.search(vectors, depth, params=search_parameters(index, parameters, selector))
+        found = search_parameters(index, parameters, selector)
+        scores, labels = search_index(index, vectors, depth, found)
         return scores, labels, depth >= count and parameters.get("nprobe", 1) >= self._lists
 
     def _exact(self, vectors: np.ndarray, rows: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
@@ -235,16 +237,17 @@ class Searcher(Queries):
 
     def table(self, results: Sequence[Ranked]) -> pa.Table:
         """What `ranked` found, as `search` returns it."""
-        counts = [len(contents) for contents, _ in results]
-        numbers = np.concatenate([np.empty(0, np.int32), *(contents for contents, _ in results)])
-        scores = np.concatenate([np.empty(0, np.float32), *(best for _, best in results)])
-        return pa.table(
-            {
-                "query": pa.array(np.repeat(np.arange(len(results)), counts), pa.int32()),
-                "content_id": self.contents.take(pa.array(numbers.astype(np.int32))).cast(pa.string()),
-                "score": pa.array(scores, pa.float32()),
-            }
-        )
+        if len(results) == 1:  # as is usual: nothing to join
+            (numbers, scores), queries = results[0], np.zeros(len(results[0][0]), np.int32)
+        else:
+            counts = [len(contents) for contents, _ in results]
+            queries = np.repeat(np.arange(len(results), dtype=np.int32), counts)
+            numbers = np.concatenate([np.empty(0, np.int32), *(contents for contents, _ in results)])
+            scores = np.concatenate([np.empty(0, np.float32), *(best for _, best in results)])
+        contents = self.contents.take(pa.array(numbers))
+        if contents.type != pa.string():
+            contents = contents.cast(pa.string())
+        return pa.Table.from_arrays([pa.array(queries), contents, pa.array(scores)], schema=FOUND)
 
 
 def open_index(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+import time
 from pathlib import Path
+
+import numpy as np
 
 from core.errors import EarmarkError
 from index.search import Searcher, open_index
 from index.versions import CURRENT
 
 POLL_S = 1.0
+WARMING_QUERIES = 64
+LETTING_GO_S = 1.0  # that the requests of the version before have to end in
 log = logging.getLogger(__name__)
 
 
@@ -22,14 +28,18 @@ class Server:
     Raises `IndexUnavailable` where there is none to begin with.
     """
 
-    def __init__(self, folder: Path, name: str, *, expect_model: str | None = None, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, folder: Path, name: str, *, expect_model: str | None = None, poll_s: float = POLL_S, device: str = "cpu"
+    ) -> None:
+        """`device`: as of `open_index`."""
         self._folder, self._name, self._expect, self._poll_s = folder, name, expect_model, poll_s
+        self._device = device
         self._refreshing = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.problem: str | None = None
         self._seen = self._mark()
-        self._current = open_index(folder, name, expect_model=expect_model)
+        self._current = open_index(folder, name, expect_model=expect_model, device=device)
 
     @property
     def current(self) -> Searcher:
@@ -42,7 +52,7 @@ class Server:
             if mark == self._seen:
                 return False
             try:
-                found = open_index(self._folder, self._name, expect_model=self._expect)
+                found = open_index(self._folder, self._name, expect_model=self._expect, device=self._device)
             except (EarmarkError, OSError) as error:
                 # The mark is not kept: a version that is still being copied here may be whole the next time.
                 if str(error) != self.problem:
@@ -50,9 +60,12 @@ class Server:
                 self.problem = str(error)
                 return False
             self._seen, self.problem = mark, None
-            changed = found.manifest.version != self._current.manifest.version
-            self._current = found
-            return changed
+            if found.manifest.version == self._current.manifest.version:
+                return False
+            _warm(found)
+            retired, self._current = self._current, found
+            _let_go(retired)
+            return True
 
     def __enter__(self) -> Server:
         """Refreshes in a thread of its own until the context ends."""
@@ -77,3 +90,18 @@ class Server:
         except FileNotFoundError:
             return None
         return found.st_mtime_ns, found.st_ino
+
+
+def _warm(searcher: Searcher) -> None:
+    """Asks what the first requests would wait for: pages that are not mapped yet."""
+    rows = np.random.default_rng(0).integers(0, searcher.manifest.count, WARMING_QUERIES)
+    for vector in searcher.vectors_of(np.sort(rows)):
+        searcher.search(vector[None], 10)
+
+
+def _let_go(retired: Searcher) -> None:
+    """Frees a version here and not in a request, by holding it until nobody else does."""
+    end = time.monotonic() + LETTING_GO_S
+    # Held by the caller, by this function, and by the question itself.
+    while sys.getrefcount(retired) > 3 and time.monotonic() < end:
+        time.sleep(0.005)

@@ -133,7 +133,7 @@ class Merged:
         base = _lists(self.index)
         for number, first in enumerate(bounds[:-1]):
             owner = faiss.read_index(str(_shard(home, number)))
-            base.merge_from(concrete(owner), first)
+            _merge(base, concrete(owner), first)
         self._show(bounds[-1])
 
     def add(self, vectors: np.ndarray) -> None:
@@ -167,6 +167,50 @@ class Merged:
         refine.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(codes), count * codes.shape[1], owner)
         refine.ntotal = count
         self.index.referenced_objects = [codes, mapped]  # they live as long as the index
+
+
+def _merge(base: Any, other: Any, first: int) -> None:
+    """`base.merge_from(other, first)`, and not where FAISS 1.15 writes beyond what it has: `BlockInvertedLists` takes a
+    list whose length is a multiple of the bytes, not the rows, of a block for one that it may copy blocks behind."""
+    import faiss as typed
+
+    faiss: Any = typed
+
+    into, added = (faiss.downcast_InvertedLists(one.invlists) for one in (base, other))
+    waiting = []
+    for number in range(base.nlist if isinstance(into, faiss.BlockInvertedLists) else 0):
+        length, more = into.list_size(number), added.list_size(number)
+        if not length or length % into.block_size or not more:
+            continue
+        # Its last row steps aside: behind those that are added, or until they are.
+        row, code = _last(into, number)
+        into.resize(number, length - 1)
+        if more % into.block_size:
+            _append(added, number, row - first, code)
+        else:
+            waiting.append((number, row, code))
+    base.merge_from(other, first)
+    for number, row, code in waiting:
+        _append(into, number, row, code)
+        base.ntotal += 1
+
+
+def _last(lists: Any, number: int) -> tuple[int, np.ndarray]:
+    """(label, code) of the last row of a list."""
+    import faiss
+
+    place = lists.list_size(number) - 1
+    blocks = faiss.rev_swig_ptr(lists.get_codes(number), (place // lists.n_per_block + 1) * lists.block_size)
+    code = lists.packer.unpack_1(blocks.reshape(-1, lists.block_size), place)
+    return int(faiss.rev_swig_ptr(lists.get_ids(number), place + 1)[place]), code
+
+
+def _append(lists: Any, number: int, row: int, code: np.ndarray) -> None:
+    import faiss
+
+    block, label = np.zeros((1, lists.block_size), np.uint8), np.array([row], np.int64)
+    lists.packer.pack_1(code, 0, block)
+    lists.add_entries(number, 1, faiss.swig_ptr(label), faiss.swig_ptr(block))
 
 
 def _lists(index: Any) -> Any:

@@ -114,6 +114,29 @@ def test_shards_find_what_one_build_finds(tmp_path: Path, factory: str | None) -
     assert not [path for path in (tmp_path / "a").iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize("rows", [1536, 1540])
+def test_lists_as_long_as_a_block_has_bytes(tmp_path: Path, rows: int) -> None:
+    """FAISS writes beyond its memory there: a block of 32 codes of 32 dimensions has 384 bytes."""
+    from index.shards import sharded
+    from index.vectors import ArrayVectors
+
+    vectors = clustered(rows)
+
+    def trained() -> object:
+        import faiss
+
+        index = faiss.index_factory(DIM, "IVF1,RaBitQfs,Refine(SQ8)", faiss.METRIC_INNER_PRODUCT)
+        index.train(vectors)
+        return index
+
+    whole = trained()
+    whole.add(vectors)  # type: ignore[attr-defined]
+    merged = sharded(tmp_path, "f", ArrayVectors(vectors), Sharding(), 384, 0, trained)
+    queries = clustered(50, seed=4)
+    np.testing.assert_array_equal(merged.index.search(queries, 20)[1], whole.search(queries, 20)[1])  # type: ignore[attr-defined]
+    assert merged.index.ntotal == rows
+
+
 def test_windows_and_changes_come_along(tmp_path: Path) -> None:
     vectors = clustered()
     paths = files(tmp_path, vectors)
