@@ -52,8 +52,11 @@ class LiveIndex(Queries):
     as `open_index` does, `StorageError` where another process writes already.
     """
 
-    def __init__(self, folder: Path, name: str, *, write: bool = False, expect_model: str | None = None) -> None:
-        self._folder, self._name, self._expect = folder, name, expect_model
+    def __init__(
+        self, folder: Path, name: str, *, write: bool = False, expect_model: str | None = None, device: str = "cpu"
+    ) -> None:
+        """`device`: where the base is searched, as of `open_index`."""
+        self._folder, self._name, self._expect, self._device = folder, name, expect_model, device
         self._changing = threading.RLock()
         self._writer: Writer | None = None
         self._next_id = self._applied = 0
@@ -222,7 +225,7 @@ class LiveIndex(Queries):
 
     def _load(self) -> None:
         self._stale = True
-        base = open_index(self._folder, self._name, expect_model=self._expect)
+        base = open_index(self._folder, self._name, expect_model=self._expect, device=self._device)
         nothing = np.zeros(len(base.contents), bool)
         self._applied = base.manifest.merged
         self._next_id = max(found.next_id for found in [base.manifest, *manifests(self._folder, self._name)])

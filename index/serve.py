@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import EarmarkError
+from core.errors import EarmarkError, IndexUnavailable
 from index.search import Searcher, open_index
 from index.versions import CURRENT
 
@@ -39,10 +39,13 @@ class Server:
         self._thread: threading.Thread | None = None
         self.problem: str | None = None
         self._seen = self._mark()
-        self._current = open_index(folder, name, expect_model=expect_model, device=device)
+        self._current: Searcher | None = open_index(folder, name, expect_model=expect_model, device=device)
 
     @property
     def current(self) -> Searcher:
+        """Raises `IndexUnavailable` once everything has been removed from the index."""
+        if self._current is None:
+            raise IndexUnavailable(f"the index {self._name} holds nothing any more")
         return self._current
 
     def refresh(self) -> bool:
@@ -51,20 +54,25 @@ class Server:
             mark = self._mark()
             if mark == self._seen:
                 return False
+            if mark is None and (self._folder / self._name).is_dir():
+                # Not damage: whoever removed the last content took the pointer away, and none may be found any more.
+                self._seen, self.problem, self._current = None, None, None
+                return True
             try:
                 found = open_index(self._folder, self._name, expect_model=self._expect, device=self._device)
             except (EarmarkError, OSError) as error:
                 # The mark is not kept: a version that is still being copied here may be whole the next time.
                 if str(error) != self.problem:
-                    log.warning("%s; version %s is served on", error, self._current.manifest.version)
+                    log.warning("%s; %s is served on", error, self._current and self._current.manifest.version)
                 self.problem = str(error)
                 return False
             self._seen, self.problem = mark, None
-            if found.manifest.version == self._current.manifest.version:
+            if self._current is not None and found.manifest.version == self._current.manifest.version:
                 return False
             _warm(found)
             retired, self._current = self._current, found
-            _let_go(retired)
+            if retired is not None:
+                _let_go(retired)
             return True
 
     def __enter__(self) -> Server:

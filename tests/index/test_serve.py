@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from core.errors import IndexUnavailable
-from index import publish_vectors
+from index import publish_vectors, remove
 from index.serve import Server
 from index.versions import current_version, point_to, versions
 from tests.index.test_choice import clustered
@@ -149,3 +149,15 @@ with Server(Path({str(tmp_path)!r}), "a", poll_s=0.02) as server:
             publish(tmp_path, generation + 1)
     assert child.wait(20) == 0
     assert current_version(tmp_path, "a") == versions(tmp_path, "a")[-1]
+
+
+def test_what_is_removed_is_not_served(tmp_path: Path) -> None:
+    publish(tmp_path, 0, count=3)
+    server = Server(tmp_path, "a")
+    remove(tmp_path, "a", ["0/0", "0/1", "0/2"])
+    assert server.refresh() and server.problem is None
+    with pytest.raises(IndexUnavailable, match="holds nothing any more"):
+        server.current.search(clustered(1), 1)
+    publish(tmp_path, 1)
+    assert server.refresh()
+    assert generations(server, clustered(1)) == {"1"}
