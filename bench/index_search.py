@@ -147,11 +147,16 @@ def ours(base: np.ndarray, quick: bool) -> list[Candidate]:
     import faiss
 
     from index.build import build
+    from index.choice import lists
     from index.parameters import cost as cost_of
     from index.parameters import ladders, search_index, search_parameters
 
     found = []
-    for factory in (None,) if quick else (None, "HNSW32,SQ8", "IVF512,RaBitQfs,Refine(SQ4)"):
+    for factory in (
+        (None,)
+        if quick
+        else (None, "HNSW32,SQ8", f"IVF{lists(len(base))},RaBitQfs,Refine(SQ8)", f"IVF{lists(len(base))},SQ8")
+    ):
         made: list[Any] = []
         spent = cost(lambda f=factory, m=made: m.append(build(base, factory=f, target_recall=TARGET, gate=0.0)))[0]  # type: ignore[misc]
         built = made[0]

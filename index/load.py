@@ -18,7 +18,7 @@ from core.tables import decode
 from index.gpu import on_device
 from index.manifest import Manifest
 from index.members import CONTENTS_FILE, ROWS_FILE, Members, mapped
-from index.parameters import concrete, part
+from index.parameters import concrete, part, read_index
 from index.vectors import Span, Vectors
 
 INDEX_FILE, METADATA_FILE, REMOVED_FILE = "index.faiss", "metadata.arrow", "removed.parquet"
@@ -68,14 +68,12 @@ class Loaded:
 def load(folder: Path, manifest: Manifest, device: str = "cpu") -> Loaded:
     """The version of a manifest, on the card for `device` "cuda" (and for "auto" where there is one). Raises
     `IndexUnavailable` where a file is damaged."""
-    import faiss
-
     home = folder / manifest.name / manifest.version
     where = f"the index {manifest.name} version {manifest.version}"
     if not intact(folder, manifest):
         raise IndexUnavailable(f"a file of {where} is damaged; publish it again")
     try:
-        index = faiss.read_index(str(home / INDEX_FILE), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
+        index = read_index(home / INDEX_FILE, mapped=True)
     except (RuntimeError, OSError) as error:
         raise IndexUnavailable(f"{where} cannot be read: {error}") from error
     members = _members(home, manifest)

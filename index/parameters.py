@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,17 @@ def concrete(index: Any) -> Any:
     import faiss
 
     return faiss.downcast_index(getattr(index, "cpu", index))
+
+
+def read_index(path: Path, *, mapped: bool = False) -> Any:
+    """FAISS's index of a file; if `mapped`, what queries do not read in a row stays there."""
+    import faiss
+
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY if mapped else 0)
+    lists: Any = part(index, "IndexIVFPQFastScan")
+    if lists is not None and lists.fine_quantizer is None:
+        lists.fine_quantizer = lists.pq  # FAISS 1.15 forgets it and dies decoding
+    return index
 
 
 def part(index: Any, kind: str) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 
 from core.errors import ConfigError, EarmarkError, StorageError
 from index.choice import Choice
-from index.parameters import concrete, part
+from index.parameters import concrete, part, read_index
 from index.vectors import BLOCK_ROWS, Vectors
 
 ROWS_A_SHARD = 1_000_000
@@ -72,7 +72,6 @@ def sharded(
 
     Raises `EarmarkError` for a make that is no inverted lists, `StorageError` where a process dies or the disk is full.
     """
-    import faiss
 
     home = folder / "".join(letter if letter.isalnum() else "-" for letter in factory)
     home.mkdir(parents=True, exist_ok=True)
@@ -83,7 +82,7 @@ def sharded(
             raise EarmarkError(f"index: {factory} is not of lists; only these are built in shards")
         _write(empty, trained)
     bounds = list(range(0, rows.count, shard_rows)) + [rows.count]
-    _allocate(home, _width(faiss.read_index(str(trained))), rows.count + more)
+    _allocate(home, _width(read_index(trained)), rows.count + more)
     todo = {n: (a, b) for n, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False)) if not _shard(home, n).exists()}
     done = rows.count - sum(b - a for a, b in todo.values())
     threads = max(1, (os.cpu_count() or 1) // sharding.processes)
@@ -110,7 +109,7 @@ def fill(home: Path, number: int, first: int, rows: Vectors, threads: int) -> No
     import faiss
 
     faiss.omp_set_num_threads(threads)
-    index = faiss.read_index(str(home / "trained.faiss"))
+    index = read_index(home / "trained.faiss")
     refine, base = _refine(index), _lists(index)
     codes = _codes(home, _width(index))
     for start, block in rows.blocks():
@@ -126,13 +125,12 @@ class Merged:
     """What shards became: an index whose codes that rank again stay in their file."""
 
     def __init__(self, home: Path, bounds: Sequence[int]) -> None:
-        import faiss
 
         self._home = home
-        self.index: Any = faiss.read_index(str(home / "trained.faiss"))
+        self.index: Any = read_index(home / "trained.faiss")
         base = _lists(self.index)
         for number, first in enumerate(bounds[:-1]):
-            owner = faiss.read_index(str(_shard(home, number)))
+            owner = read_index(_shard(home, number))
             _merge(base, concrete(owner), first)
         self._show(bounds[-1])
 
@@ -161,7 +159,7 @@ class Merged:
         donor, file = faiss.IndexFlat(1), self._home / "donor.faiss"
         donor.add(np.ones((1, 1), np.float32))
         faiss.write_index(donor, str(file))
-        mapped = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
+        mapped = read_index(file, mapped=True)
         codes = _codes(self._home, _width(self.index))
         owner = concrete(mapped).codes.owner
         refine.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(codes), count * codes.shape[1], owner)

@@ -35,12 +35,12 @@ def table(vectors: np.ndarray) -> pa.Table:
     ("count", "dim", "mib", "expected"),
     [
         (20_000, 512, None, "Flat"),
-        (20_001, 512, None, "IVF128,RaBitQfs,Refine(SQ8)"),
-        (1_000_000, 512, None, "IVF1024,RaBitQfs,Refine(SQ8)"),
-        (1_000_000, 512, 400, "IVF1024,RaBitQfs,Refine(SQ4)"),
-        (1_000_000, 512, 100, "IVF1024,RaBitQfs,Refine(SQ8)"),
-        (20_000, 512, 20, "IVF128,RaBitQfs,Refine(SQ8)"),
-        (10_000_000, 128, None, "IVF4096,RaBitQfs,Refine(SQ8)"),
+        (20_001, 512, None, "IVF128,PQ128x4fs,Refine(SQ8)"),
+        (1_000_000, 512, None, "IVF1024,PQ128x4fs,Refine(SQ8)"),
+        (1_000_000, 512, 400, "IVF1024,PQ128x4fs,Refine(SQ4)"),
+        (1_000_000, 512, 100, "IVF1024,PQ128x4fs,Refine(SQ8)"),
+        (20_000, 512, 20, "IVF128,PQ128x4fs,Refine(SQ8)"),
+        (10_000_000, 128, None, "IVF4096,PQ64x4fs,Refine(SQ8)"),
     ],
 )
 def test_the_first_choice(count: int, dim: int, mib: int | None, expected: str) -> None:
@@ -73,6 +73,8 @@ def test_exact_search_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     "factory",
     [
         "IVF64,RaBitQfs,Refine(SQ8)",
+        "IVF64,PQ16x4fs,Refine(SQ8)",
+        "IVF64,PQ32x4fs",
         "IVF64,RaBitQfs,Refine(SQfp16)",
         "RR32,IVF64,RaBitQfs,Refine(SQ8)",
         "HNSW32,SQ8",
@@ -107,7 +109,10 @@ def test_every_make_is_tuned_published_loaded_and_filtered(factory: str, tmp_pat
         assert allowed[numbers].all()
         recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(best, numbers, strict=True)])
         assert recall >= target - 0.03, (kind, share)
-    assert abs(recall_of(searcher, vectors, queries) - manifest.recall["10"]) < 0.05
+    # A search asks for a few more than ten, so that coarse codes find more than was measured.
+    assert recall_of(searcher, vectors, queries) > manifest.recall["10"] - 0.05
+    decoded = np.concatenate([searcher.vectors(f"c{n:06d}") for n in (0, 3, 5999)])
+    assert (np.sum(decoded * vectors[[0, 3, 5999]], axis=1) > (0.6 if "PQ" in factory else 0.98)).all()
     assert manifest.latency_ms["p50"] > 0 and manifest.bytes_per_vector > 0
 
 

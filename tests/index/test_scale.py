@@ -96,7 +96,10 @@ def test_files_are_their_rows(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.take(rows), vectors[rows])
 
 
-@pytest.mark.parametrize("factory", [FACTORY, "IVF32,SQ8", "IVF32,RaBitQfs,Refine(SQfp16)", "IVF32_HNSW16,Flat", None])
+@pytest.mark.parametrize(
+    "factory",
+    [FACTORY, "IVF32,PQ16x4fs,Refine(SQ8)", "IVF32,SQ8", "IVF32,RaBitQfs,Refine(SQfp16)", "IVF32_HNSW16,Flat", None],
+)
 def test_shards_find_what_one_build_finds(tmp_path: Path, factory: str | None) -> None:
     vectors = clustered()
     manifest = publish(tmp_path, files(tmp_path, vectors), factory=factory)
@@ -115,8 +118,9 @@ def test_shards_find_what_one_build_finds(tmp_path: Path, factory: str | None) -
 
 
 @pytest.mark.parametrize("rows", [1536, 1540])
-def test_lists_as_long_as_a_block_has_bytes(tmp_path: Path, rows: int) -> None:
-    """FAISS writes beyond its memory there: a block of 32 codes of 32 dimensions has 384 bytes."""
+@pytest.mark.parametrize(("codes", "shard"), [("RaBitQfs", 384), ("PQ16x4fs", 256)])
+def test_lists_as_long_as_a_block_has_bytes(tmp_path: Path, codes: str, shard: int, rows: int) -> None:
+    """FAISS writes beyond its memory there: a block of 32 codes of 32 dimensions has 384 or 256 bytes."""
     from index.shards import sharded
     from index.vectors import ArrayVectors
 
@@ -125,13 +129,13 @@ def test_lists_as_long_as_a_block_has_bytes(tmp_path: Path, rows: int) -> None:
     def trained() -> object:
         import faiss
 
-        index = faiss.index_factory(DIM, "IVF1,RaBitQfs,Refine(SQ8)", faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(DIM, f"IVF1,{codes},Refine(SQ8)", faiss.METRIC_INNER_PRODUCT)
         index.train(vectors)
         return index
 
     whole = trained()
     whole.add(vectors)  # type: ignore[attr-defined]
-    merged = sharded(tmp_path, "f", ArrayVectors(vectors), Sharding(), 384, 0, trained)
+    merged = sharded(tmp_path, "f", ArrayVectors(vectors), Sharding(), shard, 0, trained)
     queries = clustered(50, seed=4)
     np.testing.assert_array_equal(merged.index.search(queries, 20)[1], whole.search(queries, 20)[1])  # type: ignore[attr-defined]
     assert merged.index.ntotal == rows
