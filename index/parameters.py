@@ -13,7 +13,7 @@ N_PROBE = (
     *range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 256, 384, 512, 1024, 2048,
     4096, 8192,
 )  # fmt: skip
-K_FACTOR = (2, 3, 4, 6, 8, 16, 32)
+K_FACTOR = (2, 3, 4, 6, 8, 16, 32, 64, 128)
 QUERIES_A_THREAD = 8  # that are worth a second thread
 REFINED_COST = 6.0  # a code that is looked up here and there, to one that is read in a row
 
