@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import EarmarkError, IndexUnavailable
+from core.errors import EarmarkError, IndexUnavailable, StorageError
 from index.choice import FLAT_ROWS, TRAINING_ROWS_A_LIST, Choice
 from index.gpu import candidates, empty, filled_on_gpu, on_device, takes_gpu
 from index.measure import Quality, Sample
@@ -102,7 +102,8 @@ def build(
                 made = merged.index
             searched = on_device(made, device)
         except EarmarkError as error:
-            if factory:
+            # A disk that is full, or a process that died, says nothing of the choice.
+            if factory or isinstance(error, StorageError):
                 raise
             refused.append(str(error))
             continue

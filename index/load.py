@@ -50,9 +50,10 @@ class Loaded:
         if not rows.size:
             return np.empty((0, self.manifest.dim), np.float32)
         ivf = part(self.faiss_index, "IndexIVF")
-        if ivf is not None and part(self.faiss_index, "IndexRefine") is None and ivf.direct_map.no():
-            with _mapping:
-                ivf.make_direct_map()
+        if ivf is not None and part(self.faiss_index, "IndexRefine") is None:
+            with _mapping:  # FAISS says that there is a map before it is whole
+                if ivf.direct_map.no():
+                    ivf.make_direct_map()
         found: np.ndarray = self.faiss_index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
         return found
 

@@ -69,7 +69,9 @@ class Members:
 
     def table(self) -> pa.Table:
         """id, content_id and window of each row."""
-        names = self.contents.take(pa.array(self.content_of))
+        each = self.contents.nbytes / max(1, len(self.contents))
+        contents = self.contents.cast(pa.large_string()) if each * len(self) > SHORT_BYTES else self.contents
+        names = contents.take(pa.array(self.content_of))
         return pa.table([pa.array(self.ids), names, pa.array(self.windows)], names=SCHEMA.names)
 
     def number_of(self, content_id: str) -> int | None:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.errors import IndexUnavailable, StorageError
+from core.errors import EarmarkError, IndexUnavailable, StorageError
 from core.keys import digest
 from core.storage import LocalStorage
 from core.tables import encode
@@ -25,7 +25,7 @@ from index.changes import Changes, removed_table
 from index.ids import assign
 from index.load import INDEX_FILE, METADATA_FILE, REMOVED_FILE, align, intact, load_members, sha256
 from index.manifest import Manifest
-from index.members import Members, write_mapped
+from index.members import SHORT_BYTES, Members, write_mapped
 from index.shards import Sharding
 from index.vectors import ArrayVectors, Joined, ParquetVectors, Subset, Vectors, matrix
 from index.versions import (
@@ -90,11 +90,13 @@ def publish_vectors(
         same = before and (before.source, before.model_id, before.dim) == (source, model_id, dim)
         if before and same and not changes.records and intact(folder, before):
             return before
+        if metadata is not None and "content_id" not in metadata.column_names:
+            raise EarmarkError("index: the metadata has no column content_id")
         rows = _rows(vectors, windows, dim, changes)
         previous, next_id = changes.over_ids(*_known_ids(folder, name))
         ids, next_id = assign(previous, next_id, rows.content_ids, rows.windows)
         check_vectors(rows.vectors, ids, dim)
-        scratch = folder / name / f"{SHARDS}{_key(source, model_id, rows, changes)}"
+        scratch = folder / name / f"{SHARDS}{_key(vectors, source, model_id, dim, changes)}"
         built = build(
             rows.vectors, factory=factory, memory_bytes=memory_bytes, target_recall=target_recall, gate=gate,
             device=device, sharding=None if isinstance(vectors, pa.Table) else sharding, scratch=scratch,
@@ -138,33 +140,55 @@ class _Rows:
 
 
 def _rows(given: pa.Table | Sequence[Path], windows: str | None, dim: int, changes: Changes) -> _Rows:
-    """The vectors with the changes done to them."""
+    """The vectors with the changes done to them. Raises `EarmarkError` for what cannot be indexed."""
     if isinstance(given, pa.Table):
+        missing = {"content_id", "embedding", windows or "content_id"} - set(given.column_names)
+        if missing:
+            raise EarmarkError(f"index: the vectors have no column {', '.join(sorted(missing))}")
         vectors: Vectors = ArrayVectors(matrix(given["embedding"], dim))
         content_ids, window = given["content_id"], given[windows] if windows else None
     else:
         files = ParquetVectors(given, dim)
         vectors, content_ids = files, files.column("content_id")
         window = files.column(windows) if windows else None
-    content_ids = (
-        content_ids.cast(pa.string()) if content_ids.type not in (pa.string(), pa.large_string()) else content_ids
-    )
-    numbers = np.zeros(len(content_ids), np.int32) if window is None else np.asarray(window.cast(pa.int32()))
+    try:
+        content_ids = content_ids.cast(pa.large_string() if content_ids.nbytes > SHORT_BYTES else pa.string())
+        numbers = np.zeros(len(content_ids), np.int32) if window is None else np.asarray(window.cast(pa.int32()))
+    except pa.ArrowException as error:
+        raise EarmarkError(f"index: content ids are text and windows 32-bit numbers: {error}") from error
+    nulls = content_ids.null_count + (0 if window is None else window.null_count)
+    if nulls:
+        raise EarmarkError(f"index: {nulls} rows have no content id or no window")
     out = changes.touched
-    if not len(out):
-        return _Rows(vectors, content_ids, numbers)
-    kept = np.flatnonzero(~np.asarray(pc.is_in(content_ids, value_set=out.cast(content_ids.type))))
-    names, added, own = changes.rows(dim)
-    return _Rows(
-        Joined([Subset(vectors, kept), ArrayVectors(added)]),
-        pa.chunked_array([*content_ids.take(pa.array(kept)).chunks, names.cast(content_ids.type)]),
-        np.concatenate([numbers[kept], own]),
-    )
+    if len(out):
+        kept = np.flatnonzero(~np.asarray(pc.is_in(content_ids, value_set=out.cast(content_ids.type))))
+        names, added, own = changes.rows(dim)
+        vectors = Joined([Subset(vectors, kept), ArrayVectors(added)])
+        content_ids = pa.chunked_array([*content_ids.take(pa.array(kept)).chunks, names.cast(content_ids.type)])
+        numbers = np.concatenate([numbers[kept], own])
+    _check_distinct(content_ids, numbers)
+    return _Rows(vectors, content_ids, numbers)
 
 
-def _key(source: str, model_id: str, rows: _Rows, changes: Changes) -> str:
-    """Names the unfinished shards of these vectors: the same again, and no others, go on from them."""
-    return digest([source, model_id, rows.vectors.count, rows.vectors.dim, changes.last])[:16]
+def _check_distinct(content_ids: pa.ChunkedArray, windows: np.ndarray) -> None:
+    numbers = np.asarray(pc.index_in(content_ids, pc.unique(content_ids))).astype(np.int64)
+    keys = np.sort(numbers << 32 | windows.astype(np.int64) & 0xFFFFFFFF)
+    twice = np.flatnonzero(keys[1:] == keys[:-1])
+    if len(twice):
+        name = pc.unique(content_ids)[int(keys[twice[0]] >> 32)].as_py()
+        raise EarmarkError(
+            f"index: {len(windows)} rows, {len(twice)} of them of a content and window that stand there already, such "
+            f"as {name!r}; give `windows` where a content has several"
+        )
+
+
+def _key(given: pa.Table | Sequence[Path], source: str, model_id: str, dim: int, changes: Changes) -> str:
+    """Names the unfinished shards of these vectors: the same files in the same order go on from them, and no others."""
+    import faiss
+
+    files = [] if isinstance(given, pa.Table) else [Path(file) for file in given]
+    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return digest([source, model_id, dim, changes.last, stats, faiss.__version__])[:16]
 
 
 def _not_worse(factory: str, recall: float, before: Manifest, target: float, tolerance: float) -> None:

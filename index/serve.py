@@ -44,9 +44,10 @@ class Server:
     @property
     def current(self) -> Searcher:
         """Raises `IndexUnavailable` once everything has been removed from the index."""
-        if self._current is None:
+        current = self._current
+        if current is None:
             raise IndexUnavailable(f"the index {self._name} holds nothing any more")
-        return self._current
+        return current
 
     def refresh(self) -> bool:
         """Looks for another version; returns whether it was swapped in."""
@@ -60,16 +61,18 @@ class Server:
                 return True
             try:
                 found = open_index(self._folder, self._name, expect_model=self._expect, device=self._device)
-            except (EarmarkError, OSError) as error:
+                changed = self._current is None or found.manifest.version != self._current.manifest.version
+                if changed:
+                    _warm(found)
+            except (EarmarkError, OSError, RuntimeError) as error:  # FAISS raises the last
                 # The mark is not kept: a version that is still being copied here may be whole the next time.
                 if str(error) != self.problem:
                     log.warning("%s; %s is served on", error, self._current and self._current.manifest.version)
                 self.problem = str(error)
                 return False
             self._seen, self.problem = mark, None
-            if self._current is not None and found.manifest.version == self._current.manifest.version:
+            if not changed:
                 return False
-            _warm(found)
             retired, self._current = self._current, found
             if retired is not None:
                 _let_go(retired)
@@ -89,7 +92,10 @@ class Server:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._poll_s):
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception:
+                log.exception("looking for a newer version of the index %s failed; it is tried again", self._name)
 
     def _mark(self) -> tuple[int, int] | None:
         """What changes when `CURRENT` is written: it is replaced and never written over."""

@@ -6,12 +6,9 @@ What a killed build finished is found again by the next one of the same vectors.
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +17,13 @@ import numpy as np
 
 from core.errors import ConfigError, EarmarkError, StorageError
 from index.choice import Choice
-from index.parameters import concrete, part, read_index
+from index.parameters import concrete, read_index
 from index.vectors import BLOCK_ROWS, Vectors
+from index.workers import Workers
 
 ROWS_A_SHARD = 1_000_000
 LEAST_ROWS = 50_000
 LEAST_TRAINING_ROWS_A_LIST = 39  # of k-means: FAISS warns below
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,10 @@ class Sharding:
     rows: int = ROWS_A_SHARD
     memory_bytes: float | None = None
     progress: Callable[[int, int], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.processes < 1 or self.rows < 1:
+            raise ConfigError(f"index: {self.processes} processes and shards of {self.rows} rows cannot build anything")
 
     def rows_a_shard(self, choice: Choice, count: int, dim: int) -> int:
         """Raises `ConfigError` where not even small shards fit beside what is merged."""
@@ -70,42 +71,41 @@ def sharded(
     """An index of `rows` on one that `train` gives, empty. What is not finished lies in `folder`, as large as the
     index. `more`: rows that may be added to it.
 
-    Raises `EarmarkError` for a make that is no inverted lists, `StorageError` where a process dies or the disk is full.
+    Raises `EarmarkError` for a make that cannot be merged, `StorageError` where a process dies or the disk is full.
     """
-
     home = folder / "".join(letter if letter.isalnum() else "-" for letter in factory)
-    home.mkdir(parents=True, exist_ok=True)
     trained = home / "trained.faiss"
-    if not trained.exists():
-        empty = train()
-        if part(empty, "IndexIVF") is None:
-            raise EarmarkError(f"index: {factory} is not of lists; only these are built in shards")
-        _write(empty, trained)
-    bounds = list(range(0, rows.count, shard_rows)) + [rows.count]
-    _allocate(home, _width(read_index(trained)), rows.count + more)
-    todo = {n: (a, b) for n, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False)) if not _shard(home, n).exists()}
-    done = rows.count - sum(b - a for a, b in todo.values())
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not trained.exists():
+            empty = train()
+            _check_make(empty, factory)
+            _write(empty, trained)
+        _allocate(home, _width(read_index(trained)), rows.count + more)
+    except OSError as error:
+        raise StorageError(f"the shards of the index cannot be written: {error}") from error
+    bounds = [*range(0, rows.count, shard_rows), rows.count]
+    spans = list(zip(bounds, bounds[1:], strict=False))
+    todo = [span for span in spans if not _shard(home, *span).exists()]
+    done = rows.count - sum(last - first for first, last in todo)
     threads = max(1, (os.cpu_count() or 1) // sharding.processes)
-    with ProcessPoolExecutor(sharding.processes, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(fill, home, n, a, rows.part(a, b), threads): b - a for n, (a, b) in todo.items()}
+    with Workers() as workers, ThreadPoolExecutor(sharding.processes) as pool:
+        jobs = {pool.submit(workers.run, (home, a, b, rows.part(a, b), threads)): b - a for a, b in todo}
         try:
-            for future in as_completed(futures):
-                future.result()
-                done += futures[future]
+            for job in as_completed(jobs):
+                job.result()
+                done += jobs[job]
                 if sharding.progress:
                     sharding.progress(done, rows.count)
-        except BrokenProcessPool as error:
-            raise StorageError("a process that builds a shard died, perhaps for want of memory") from error
-        except OSError as error:
-            raise StorageError(f"a shard cannot be written: {error}") from error
-        finally:
-            for future in futures:
-                future.cancel()
-    return Merged(home, bounds)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            workers.kill()
+            raise
+    return Merged(home, spans)
 
 
-def fill(home: Path, number: int, first: int, rows: Vectors, threads: int) -> None:
-    """Builds one shard, of rows that begin at row `first` of the index; may run on any machine that sees `home`."""
+def fill(home: Path, first: int, last: int, rows: Vectors, threads: int) -> None:
+    """Builds one shard, of rows `first` to `last` of the index; may run on any machine that sees `home`."""
     import faiss
 
     faiss.omp_set_num_threads(threads)
@@ -118,21 +118,29 @@ def fill(home: Path, number: int, first: int, rows: Vectors, threads: int) -> No
             codes[first + start : first + start + len(block)] = refine.sa_encode(block)
     if refine is not None:
         codes.flush()
-    _write(base, _shard(home, number))
+    _write(base, _shard(home, first, last))
 
 
 class Merged:
     """What shards became: an index whose codes that rank again stay in their file."""
 
-    def __init__(self, home: Path, bounds: Sequence[int]) -> None:
+    def __init__(self, home: Path, spans: Sequence[tuple[int, int]]) -> None:
+        """Raises `StorageError` where a shard does not hold what it should."""
 
         self._home = home
         self.index: Any = read_index(home / "trained.faiss")
         base = _lists(self.index)
-        for number, first in enumerate(bounds[:-1]):
-            owner = read_index(_shard(home, number))
-            _merge(base, concrete(owner), first)
-        self._show(bounds[-1])
+        for first, last in spans:
+            shard = read_index(_shard(home, first, last))
+            if shard.ntotal != last - first:
+                _shard(home, first, last).unlink()
+                raise StorageError(f"a shard has {shard.ntotal} rows instead of {last - first}; build again")
+            _merge(base, concrete(shard), first)
+        _clear_ends(base)
+        self._show(spans[-1][1])
+        held = sum(base.invlists.list_size(number) for number in range(base.nlist))
+        if not held == base.ntotal == self.index.ntotal:
+            raise StorageError(f"shards of {self.index.ntotal} rows became {base.ntotal}, {held} of them in lists")
 
     def add(self, vectors: np.ndarray) -> None:
         """Adds vectors, float32 (n, dim): as many as `sharded` was told of."""
@@ -190,7 +198,25 @@ def _merge(base: Any, other: Any, first: int) -> None:
     base.merge_from(other, first)
     for number, row, code in waiting:
         _append(into, number, row, code)
-        base.ntotal += 1
+
+
+def _clear_ends(base: Any) -> None:
+    """Makes the places of the last blocks zero that no row has yet: FAISS adds a row's bits to those that are there,
+    and what merging leaves there is any."""
+    import faiss as typed
+
+    faiss: Any = typed
+    lists = faiss.downcast_InvertedLists(base.invlists)
+    if not isinstance(lists, faiss.BlockInvertedLists):
+        return
+    nothing = np.zeros(lists.packer.code_size, np.uint8)
+    for number in range(base.nlist):
+        length = lists.list_size(number)
+        if length % lists.n_per_block:
+            start = length // lists.n_per_block * lists.block_size
+            block = faiss.rev_swig_ptr(lists.get_codes(number), start + lists.block_size)[None, start:]
+            for place in range(length % lists.n_per_block, lists.n_per_block):
+                lists.packer.pack_1(nothing, place, block)
 
 
 def _last(lists: Any, number: int) -> tuple[int, np.ndarray]:
@@ -209,6 +235,14 @@ def _append(lists: Any, number: int, row: int, code: np.ndarray) -> None:
     block, label = np.zeros((1, lists.block_size), np.uint8), np.array([row], np.int64)
     lists.packer.pack_1(code, 0, block)
     lists.add_entries(number, 1, faiss.swig_ptr(label), faiss.swig_ptr(block))
+
+
+def _check_make(index: Any, factory: str) -> None:
+    import faiss
+
+    refine, base = _refine(index), _lists(index)
+    if not isinstance(base, faiss.IndexIVF) or not (refine is None or isinstance(refine, faiss.IndexFlatCodes)):
+        raise EarmarkError(f"index: {factory} is not of lists alone, or ranked again; only these are built in shards")
 
 
 def _lists(index: Any) -> Any:
@@ -233,7 +267,7 @@ def _allocate(home: Path, width: int, rows: int) -> None:
     path = home / "codes.bin"
     if width and (not path.exists() or path.stat().st_size != width * rows):
         with open(path, "wb") as file:
-            file.truncate(width * rows)
+            os.posix_fallocate(file.fileno(), 0, width * rows)  # a full disk is told now, and not by a signal later
 
 
 def _codes(home: Path, width: int) -> Any:
@@ -243,14 +277,14 @@ def _codes(home: Path, width: int) -> Any:
     return np.memmap(path, np.uint8, "r+", shape=(path.stat().st_size // width, width))
 
 
-def _shard(home: Path, number: int) -> Path:
-    return home / f"shard-{number:05d}.faiss"
+def _shard(home: Path, first: int, last: int) -> Path:
+    return home / f"shard-{first}-{last}.faiss"
 
 
 def _write(index: Any, path: Path) -> None:
     import faiss
 
-    aside = path.with_suffix(".part")
+    aside = path.with_suffix(f".{os.getpid()}.part")
     try:
         faiss.write_index(index, str(aside))
         with open(aside, "rb") as written:

@@ -57,7 +57,7 @@ class ArrayVectors:
 
 
 class ParquetVectors:
-    """Of the column `embedding` of Parquet files, one after another; a row group is in memory at a time."""
+    """Of the column `embedding` of Parquet files, one after another; a piece of a row group is in memory at a time."""
 
     def __init__(self, files: Sequence[Path], dim: int) -> None:
         """Raises `EarmarkError` for a file that is missing or has no such column."""
@@ -85,8 +85,9 @@ class ParquetVectors:
         wanted = rows[order]
         for number, (start, end) in enumerate(zip(self._starts, self._starts[1:], strict=False)):
             low, high = np.searchsorted(wanted, [start, end])
-            if low < high:
-                out[order[low:high]] = self._read(number)[wanted[low:high] - start]
+            for first, block in self._read(number) if low < high else ():
+                own = slice(*(int(n) for n in np.searchsorted(wanted, [start + first, start + first + len(block)])))
+                out[order[own]] = block[wanted[own] - start - first]
         return out
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
@@ -95,9 +96,11 @@ class ParquetVectors:
             start = self._starts[number]
             if start >= last:
                 return
-            found = self._read(number)[max(0, first - start) : last - start]
-            for at in range(0, len(found), BLOCK_ROWS):
-                yield max(first, start) + at, found[at : at + BLOCK_ROWS]
+            for offset, block in self._read(number):
+                at = start + offset
+                low, high = max(0, first - at), min(len(block), last - at)
+                if low < high:
+                    yield at + low, block[low:high]
 
     def part(self, first: int, last: int) -> Vectors:
         return Span(self, first, last)
@@ -105,16 +108,19 @@ class ParquetVectors:
     def column(self, name: str) -> pa.ChunkedArray:
         """Another column of all rows. Raises `EarmarkError` where a file has none."""
         try:
-            return pa.chunked_array(
-                [chunk for file in self.files for chunk in pq.ParquetFile(file).read([name])[name].chunks]
-            )
+            found = [pq.ParquetFile(file).read([name])[name] for file in self.files]
+            return pa.chunked_array([chunk for one in found for chunk in one.cast(found[0].type).chunks])
         except (KeyError, OSError, pa.ArrowException) as error:
             raise EarmarkError(f"index: there is no column {name!r} in {self.files[0]}: {error}") from error
 
-    def _read(self, number: int) -> np.ndarray:
-        file, group = self._groups[number]
-        table = pq.ParquetFile(file, memory_map=True).read_row_group(group, columns=[COLUMN])
-        return matrix(table[COLUMN], self.dim)
+    def _read(self, number: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row of it, vectors) of pieces of a row group."""
+        path, group = self._groups[number]
+        first = 0
+        with pq.ParquetFile(path, memory_map=True) as file:
+            for batch in file.iter_batches(BLOCK_ROWS, row_groups=[group], columns=[COLUMN]):
+                yield first, matrix(batch.column(0), self.dim)
+                first += batch.num_rows
 
 
 class Span:

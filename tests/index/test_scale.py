@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -117,14 +119,15 @@ def test_shards_find_what_one_build_finds(tmp_path: Path, factory: str | None) -
     assert not [path for path in (tmp_path / "a").iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize("more", [0, 56])
 @pytest.mark.parametrize("rows", [1536, 1540])
 @pytest.mark.parametrize(("codes", "shard"), [("RaBitQfs", 384), ("PQ16x4fs", 256)])
-def test_lists_as_long_as_a_block_has_bytes(tmp_path: Path, codes: str, shard: int, rows: int) -> None:
+def test_lists_as_long_as_a_block_has_bytes(tmp_path: Path, codes: str, shard: int, rows: int, more: int) -> None:
     """FAISS writes beyond its memory there: a block of 32 codes of 32 dimensions has 384 or 256 bytes."""
     from index.shards import sharded
     from index.vectors import ArrayVectors
 
-    vectors = clustered(rows)
+    vectors = clustered(rows + more)
 
     def trained() -> object:
         import faiss
@@ -135,10 +138,12 @@ def test_lists_as_long_as_a_block_has_bytes(tmp_path: Path, codes: str, shard: i
 
     whole = trained()
     whole.add(vectors)  # type: ignore[attr-defined]
-    merged = sharded(tmp_path, "f", ArrayVectors(vectors), Sharding(), shard, 0, trained)
+    merged = sharded(tmp_path, "f", ArrayVectors(vectors[:rows]), Sharding(), shard, more, trained)
+    if more:
+        merged.add(vectors[rows:])
     queries = clustered(50, seed=4)
     np.testing.assert_array_equal(merged.index.search(queries, 20)[1], whole.search(queries, 20)[1])  # type: ignore[attr-defined]
-    assert merged.index.ntotal == rows
+    assert merged.index.ntotal == rows + more
 
 
 def test_windows_and_changes_come_along(tmp_path: Path) -> None:
@@ -172,13 +177,7 @@ def ids(folder: Path) -> pa.Table:
     return load_members(folder, manifest).table()
 
 
-def dying(*arguments: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_a_build_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from index import shards
-
     paths = files(tmp_path, clustered())
     told: list[tuple[int, int]] = []
 
@@ -190,12 +189,11 @@ def test_a_build_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
         publish(tmp_path, paths, sharding=Sharding(processes=1, rows=500, progress=stop))
     assert len(told) == 1 and current_manifest(tmp_path, "a") is None
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "fill", dying)
-        with pytest.raises(StorageError, match="process that builds a shard died"):
+        patch.setattr("index.workers.subprocess.Popen", Dying)
+        with pytest.raises(StorageError, match="process that builds a shard died by SIGKILL"):
             publish(tmp_path, paths, sharding=Sharding(processes=1, rows=500))
-    # What is finished is not built again.
-    home = next((tmp_path / "a").glob(".shards-*")) / "IVF32-RaBitQfs-Refine-SQ8-"
-    first = home / "shard-00000.faiss"
+    # What is finished is not built again, unless of shards of another size.
+    first = next((tmp_path / "a").glob(".shards-*")) / "IVF32-RaBitQfs-Refine-SQ8-" / "shard-0-500.faiss"
     stamp = first.stat().st_mtime_ns
     stamps: list[int] = []
     told.clear()
@@ -207,6 +205,53 @@ def test_a_build_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     publish(tmp_path, paths, sharding=Sharding(processes=1, rows=500, progress=look))
     assert set(stamps) == {stamp} and told[-1] == (5400, 5400) and 1 <= len(told) < 11
     assert open_index(tmp_path, "a").manifest.count == ROWS
+
+
+class Dying(subprocess.Popen):  # type: ignore[type-arg]
+    """A process that is killed as soon as it lives."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.kill()
+
+
+@pytest.mark.parametrize("again", [{"rows": 1500}, {"rows": 500, "processes": 2}])
+def test_what_was_begun_otherwise_is_not_mixed_in(tmp_path: Path, again: dict[str, int]) -> None:
+    """Another size of shards, or the files in another order: every row is where its id says."""
+    vectors = clustered()
+    paths = files(tmp_path, vectors)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publish(tmp_path, paths, sharding=Sharding(processes=1, rows=500, progress=stop))
+    order = paths if again["rows"] != 500 else paths[::-1]
+    publish(tmp_path, order, sharding=Sharding(**again))  # type: ignore[arg-type]
+    searcher = open_index(tmp_path, "a")
+    for n in range(0, ROWS, 97):
+        assert np.sum(searcher.vectors(f"c{n:05d}")[0] * vectors[n]) > 0.95
+
+
+def test_a_script_without_a_guard_publishes(tmp_path: Path) -> None:
+    files(tmp_path, clustered(2000), parts=1)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from index import Sharding, publish_vectors\n"
+        f"publish_vectors(Path({str(tmp_path)!r}), 'a', [Path({str(tmp_path)!r}) / 'part-0.parquet'], model_id='m', "
+        f"dim={DIM}, source='s', factory='IVF8,SQ8', sharding=Sharding(rows=800))\n"
+        "print('done')\n"
+    )
+    root = str(Path(__file__).parents[2])
+    told = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert told.stdout == "done\n", told.stderr
 
 
 def test_files_that_cannot_be_indexed(tmp_path: Path) -> None:
@@ -221,7 +266,9 @@ def test_files_that_cannot_be_indexed(tmp_path: Path) -> None:
             publish(tmp_path, [*paths, tmp_path / "bad.parquet"], source="t", factory="IVF4,Flat")
 
     refused(table(2 * clustered(3), 900), "3 vectors are not finite and of unit norm, the first is row 300")
-    refused(table(vectors[:2]), "302 ids for 302 vectors, 300 of them distinct")
+    refused(
+        table(vectors[:2]), "302 rows, 2 of them of a content and window that stand there already, such as 'c00000'"
+    )
     refused(table(np.ones((2, 3), np.float32), 900), "of 3 dimensions, the model makes 32")
     refused(table(vectors[:2], 900).drop_columns(["embedding"]), "no column 'embedding'")
     refused(table(vectors[:2], 900).drop_columns(["content_id"]), "no column 'content_id'")
@@ -229,11 +276,18 @@ def test_files_that_cannot_be_indexed(tmp_path: Path) -> None:
         {"content_id": ["x", "y"], "embedding": pa.array([None, vectors[0].tolist()], pa.list_(pa.float32()))}
     )
     refused(null, "1 rows have no vector")
+    refused(pa.table({"content_id": pa.array([None]), "embedding": [vectors[0].tolist()]}), "1 rows have no content id")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 rubbish")
     with pytest.raises(EarmarkError, match="bad.parquet cannot be read"):
         publish(tmp_path, [*paths, tmp_path / "bad.parquet"], source="t", factory="IVF4,Flat")
     with pytest.raises(EarmarkError, match="only these are built in shards"):
         publish(tmp_path, paths, source="t", factory="HNSW16")
+    with pytest.raises(EarmarkError, match="not of lists alone"):
+        publish(tmp_path, paths, source="t", factory="PCA16,IVF4,SQ8")
+    with pytest.raises(EarmarkError, match="the metadata has no column content_id"):
+        publish(tmp_path, paths, source="t", metadata=pa.table({"kind": ["track"]}))
+    with pytest.raises(ConfigError, match="0 processes and shards of 5 rows cannot build"):
+        Sharding(processes=0, rows=5)
     with pytest.raises(EarmarkError, match="no vectors"):
         publish(tmp_path, [], source="t")
     assert current_manifest(tmp_path, "a") == served
