@@ -39,7 +39,7 @@ class Changes:
             next_id = max(next_id, *(number + 1 for number in record.ids)) if record.ids else next_id
             if record.op == PUT and record.model_id != model_id:
                 continue
-            if record.number <= removed.get(record.content_id, -1):
+            if record.op == PUT and record.number <= removed.get(record.content_id, -1):
                 continue
             records[record.content_id] = record
             if record.op == DELETE:

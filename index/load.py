@@ -88,6 +88,15 @@ def load(folder: Path, manifest: Manifest, device: str = "cpu") -> Loaded:
     return Loaded(manifest, on_device(index, device), members)
 
 
+def emptied(folder: Path, manifest: Manifest) -> Any:
+    """The trained index of a version without its rows, to be added to: what is added again becomes the same bytes."""
+    index = read_index(folder / manifest.name / manifest.version / INDEX_FILE)
+    if manifest.format == 1:
+        index, _ = _unmapped(index, load_members(folder, manifest))
+    index.reset()
+    return index
+
+
 def load_members(folder: Path, manifest: Manifest) -> Members:
     """Whose the rows of a version are, after their checksums. Raises `IndexUnavailable`."""
     home = folder / manifest.name / manifest.version

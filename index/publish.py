@@ -34,6 +34,7 @@ from index.versions import (
     clean,
     current_manifest,
     delete_version,
+    highest_id,
     load_manifest,
     newest_manifest,
     next_version,
@@ -249,13 +250,10 @@ def commit(
 
 def _known_ids(folder: Path, name: str) -> tuple[pa.Table | None, int]:
     """Ids of the newest whole version and the highest `next_id` ever written."""
-    table, next_id = None, 0
-    floor = folder / name / "next_id"
-    if floor.is_file():
-        next_id = int(floor.read_text())
+    table, next_id = None, highest_id(folder, name)
     for version in reversed(versions(folder, name)):
         with contextlib.suppress(IndexUnavailable):
             manifest = load_manifest(folder, name, version)
-            next_id = max(next_id, manifest.next_id)
-            table = load_members(folder, manifest).table() if table is None else table
+            table = load_members(folder, manifest).table()
+            break
     return table, next_id

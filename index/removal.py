@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from core.errors import EarmarkError
-from core.storage import LocalStorage
-from index.build import filled
 from index.changes import removed_table
-from index.load import load, load_members, load_metadata
+from index.load import emptied, load, load_members, load_metadata
 from index.log import blank, segments
 from index.manifest import FORMAT, Manifest
 from index.publish import commit
@@ -21,8 +17,11 @@ from index.vectors import Subset
 from index.versions import (
     CURRENT,
     changes_since,
+    clean,
     current_manifest,
     delete_version,
+    highest_id,
+    leave_floor,
     next_version,
     publishing,
     removals,
@@ -33,12 +32,14 @@ from index.versions import (
 def remove(folder: Path, name: str, content_ids: list[str], *, purge: bool = False) -> Manifest | None:
     """Publishes the index without these contents and returns its manifest (None where nothing is left).
 
-    The vectors that remain keep their ids and their bytes. With `purge` every earlier version is deleted, so that no
-    file keeps the removed vectors.
+    What remains keeps its ids and its bytes. A later publication whose vectors hold the contents again brings them
+    back: what its caller removed has to be out of these too. With `purge` every earlier version is deleted, and what
+    killed publications left, so that no file keeps the removed vectors. Versions are not retired otherwise.
     """
     with publishing(folder / name):
         result = _remove(folder, name, content_ids)
         if purge:
+            clean(folder / name)
             for version in versions(folder, name):
                 if result is None or version != result.version:
                     delete_version(folder / name, version)
@@ -57,35 +58,27 @@ def _remove(folder: Path, name: str, content_ids: list[str]) -> Manifest | None:
     changes = changes_since(folder, name, manifest, manifest.model_id)
     if kept == len(members) and not any(one in changes.records for one in content_ids):
         return manifest
+    # What the log holds of them so far does not count any more.
+    by_remove = {**removals(folder, manifest, live=False), **dict.fromkeys(content_ids, changes.last)}
+    removed = removed_table(removals(folder, manifest, live=True), by_remove)
+    next_id = max(changes.next_id, highest_id(folder, name))
     if not kept:
-        LocalStorage(folder).write(f"{name}/next_id", str(max(manifest.next_id, changes.next_id)).encode())
-        LocalStorage(folder).write(f"{name}/merged_floor", str(changes.last).encode())
+        leave_floor(folder, name, next_id, manifest.merged, removed)
         (folder / name / CURRENT).unlink(missing_ok=True)
         return None
-    return _without(folder, manifest, numbers, content_ids)
-
-
-def _without(folder: Path, manifest: Manifest, numbers: list[int], content_ids: Collection[str]) -> Manifest:
     old = load(folder, manifest)
     rows = np.flatnonzero(~np.isin(old.members.content_of, numbers))
-    factory, vectors = manifest.factory, Subset(old, rows)
-    try:
-        made = filled(factory, vectors)
-    except EarmarkError:  # too few are left to train it
-        factory, made = "Flat", filled("Flat", vectors)
+    made = emptied(folder, manifest)
+    for _, block in Subset(old, rows).blocks():
+        made.add(block)
     manifest = dataclasses.replace(
         manifest,
-        version=next_version(folder, manifest.name),
+        version=next_version(folder, name),
         count=len(rows),
-        factory=factory,
-        parameters=manifest.parameters if factory == manifest.factory else {},
         created=datetime.now(UTC).isoformat(),
         source=f"{manifest.source} less {old.count - len(rows)}",
+        next_id=next_id,
         format=FORMAT,
     )
-    # What the log holds of them so far does not count any more.
-    last = changes_since(folder, manifest.name, old.manifest, old.manifest.model_id).last
-    now_removed = {**removals(folder, old.manifest, live=False), **dict.fromkeys(content_ids, last)}
-    removed = removed_table(removals(folder, old.manifest, live=True), now_removed)
     metadata = load_metadata(folder, old.manifest)
-    return commit(folder, manifest, made, old.members.take(rows), metadata, removed=removed)
+    return commit(folder, manifest, made, old.members.take(rows), metadata, versions(folder, name), removed)

@@ -16,9 +16,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from core.errors import IndexUnavailable, StorageError
 from core.storage import LocalStorage
-from core.tables import decode
+from core.tables import decode, encode
 from index.changes import Changes
 from index.load import REMOVED_FILE, intact
 from index.log import Rewound
@@ -132,12 +134,35 @@ def removals(folder: Path, manifest: Manifest | None, *, live: bool | None = Non
     deletes, by `remove`, or both."""
     if manifest is None or REMOVED_FILE not in manifest.files:
         return {}
-    found = decode((folder / manifest.name / manifest.version / REMOVED_FILE).read_bytes()).to_pylist()
+    return _removals(folder / manifest.name / manifest.version / REMOVED_FILE, live)
+
+
+def _removals(path: Path, live: bool | None) -> dict[str, int]:
+    found = decode(path.read_bytes()).to_pylist() if path.is_file() else []
     return {row["content_id"]: row["number"] for row in found if live in (None, row["live"])}
 
 
+def leave_floor(folder: Path, name: str, next_id: int, merged: int, removed: pa.Table) -> None:
+    """Keeps what has to outlive the last version: the first id never given, the log's record up to which nothing
+    counts, and what was taken out."""
+    storage = LocalStorage(folder)
+    storage.write(f"{name}/next_id", str(next_id).encode())
+    storage.write(f"{name}/{REMOVED_FILE}", encode(removed))
+    storage.write(f"{name}/merged_floor", str(merged).encode())
+
+
+def highest_id(folder: Path, name: str) -> int:
+    """The first id that no version gave."""
+    floor = folder / name / "next_id"
+    given = [found.next_id for found in manifests(folder, name)]
+    return max([*given, int(floor.read_text()) if floor.is_file() else 0])
+
+
 def changes_since(folder: Path, name: str, since: Manifest | None, model_id: str) -> Changes:
-    deleted, removed = (removals(folder, since, live=live) for live in (True, False))
+    if since is None:
+        deleted, removed = (_removals(folder / name / REMOVED_FILE, live) for live in (True, False))
+    else:
+        deleted, removed = (removals(folder, since, live=live) for live in (True, False))
     for attempt in range(3):
         try:
             return Changes.since(
@@ -150,10 +175,12 @@ def changes_since(folder: Path, name: str, since: Manifest | None, model_id: str
 
 
 def merged_range(folder: Path, name: str) -> tuple[int, int]:
-    """The last record of the log that every version kept here holds, and the last that any of them holds."""
-    merged = [found.merged for found in manifests(folder, name)]
-    floor = _floor(folder, name)
-    return min(merged, default=floor), max([*merged, floor])
+    """The last record of the log that every version kept here holds, and the last that any of them knows of."""
+    kept = manifests(folder, name)
+    merged, floor = [found.merged for found in kept], _floor(folder, name)
+    removed = [number for found in kept for number in removals(folder, found).values()]
+    removed += _removals(folder / name / REMOVED_FILE, None).values()
+    return min(merged, default=floor), max([*merged, *removed, floor])
 
 
 def clean(home: Path, keep: str = "") -> None:
