@@ -7,6 +7,7 @@ was deleted or changed is hidden in it, what was added is compared beside it. Th
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from core.contracts import id_problem
 from core.errors import EarmarkError, IndexUnavailable, NotFound, StorageError
 from index.build import NORM_TOLERANCE
 from index.changes import fitting
@@ -68,6 +70,7 @@ class LiveIndex(Queries):
             self._writer = Writer(folder / name, merged_range(folder, name)[1])
         try:
             self._load()
+            self._tidy()
             compile_ahead(self.manifest.dim)
         except BaseException:
             self.close()
@@ -108,14 +111,18 @@ class LiveIndex(Queries):
     ) -> None:
         """`put` for many (content id, vectors, about, windows), written at once."""
         with self._changing:
-            writer, number, next_id = self._writing(), self._writing().number, self._next_id
+            writer = self._caught_up()
+            # Copied before anything is counted: whoever makes them may use their memory again, or put others meanwhile.
+            given = [(one, self._checked_rows(one, rows), about, chosen) for one, rows, about, chosen in contents]
+            number, next_id = writer.number, self._next_id
             records = []
             known: dict[tuple[str, int], int] = {}
-            for content_id, given, about, windows in contents:
-                vectors = self._checked_rows(content_id, given)
+            for content_id, vectors, about, windows in given:
                 chosen = tuple(range(len(vectors)) if windows is None else map(int, windows))
                 if len(chosen) != len(vectors) or len(set(chosen)) != len(chosen):
                     raise EarmarkError(f"index: {content_id!r} has {len(vectors)} vectors and windows {chosen}")
+                if not all(0 <= window < 2**31 for window in chosen):
+                    raise EarmarkError(f"index: windows of {content_id!r} are numbers from 0 to 2^31 - 1: {chosen}")
                 numbers = []
                 for window in chosen:
                     found = known.get((content_id, window), self._id_of(content_id, window))
@@ -128,14 +135,14 @@ class LiveIndex(Queries):
                 model = self.manifest.model_id
                 records.append(Record(number, PUT, content_id, tuple(numbers), chosen, told, vectors, model))
             if records:
+                self._next_id = next_id  # also where it fails: a reader may have seen them
                 writer.append(records)
-                self._next_id = next_id
                 self._apply(records)
 
     def delete(self, content_ids: Iterable[str]) -> None:
         """Takes contents away. Who is not there is passed over. Raises `StorageError`."""
         with self._changing:
-            writer = self._writing()
+            writer = self._caught_up()
             gone = [one for one in dict.fromkeys(content_ids) if _holds(self._state, one)]
             records = [Record(writer.number + n, DELETE, one) for n, one in enumerate(gone, 1)]
             if records:
@@ -149,17 +156,19 @@ class LiveIndex(Queries):
             if version is None:
                 raise IndexUnavailable(f"the index {self._name} was removed")
             try:
-                fresh = [] if self._stale else [one for one in self._reader.read() if self._counts(one)]
+                fresh = [] if self._stale else self._read()
             except Rewound:
                 self._stale = True
             except BaseException:
                 self._stale = True
                 raise
-            if self._stale or version != self._state.base.manifest.version:
+            if (
+                self._stale
+                or version != current_version(self._folder, self._name)
+                or version != self._state.base.manifest.version
+            ):
                 self._load()
-                if self._writer is not None:
-                    self._writer.rotate()
-                    self._writer.retire(merged_range(self._folder, self._name)[0])
+                self._tidy()
                 return True
             fresh = [one for one in fresh if one.number > self._applied]
             self._apply(fresh)
@@ -223,7 +232,35 @@ class LiveIndex(Queries):
             raise EarmarkError(f"the index {self._name} is open for reading; open it with write=True")
         return self._writer
 
+    def _caught_up(self) -> Writer:
+        """The writer, after a look for what others published: ids and contents are told from the newest version."""
+        writer = self._writing()
+        if self._stale or current_version(self._folder, self._name) != self._state.base.manifest.version:
+            self.refresh()
+        return writer
+
+    def _tidy(self) -> None:
+        """Ends a segment whose changes the base holds, and deletes those that every version holds."""
+        if self._writer is not None:
+            if self._state.base.manifest.merged >= self._writer.number:
+                self._writer.rotate()
+            self._writer.retire(merged_range(self._folder, self._name)[0])
+
+    def _read(self) -> list[Record]:
+        """What came to the log and counts. Ids count whatever became of their record. Raises as `Reader.read` does."""
+        found = list(self._reader.read())
+        self._next_id = max([self._next_id, *(max(one.ids) + 1 for one in found if one.ids)])
+        return [one for one in found if self._counts(one)]
+
     def _load(self) -> None:
+        for attempt in range(3):
+            try:
+                return self._load_once()
+            except Rewound:  # segments were retired, or a version was published, while the log was read
+                if attempt == 2:
+                    raise StorageError(f"the log of the index {self._name} changes too fast to be read") from None
+
+    def _load_once(self) -> None:
         self._stale = True
         base = open_index(self._folder, self._name, expect_model=self._expect, device=self._device)
         nothing = np.zeros(len(base.contents), bool)
@@ -232,14 +269,9 @@ class LiveIndex(Queries):
         self._reader = Reader(self._folder / self._name, base.manifest.merged)
         self._removed, self._model = removals(self._folder, base.manifest), base.manifest.model_id
         state = _State(base, nothing, NOTHING_HIDDEN, Tail(base.manifest.dim), {}, (), ())
-        for attempt in range(3):
-            try:
-                records = [one for one in self._reader.read() if self._counts(one)]
-                break
-            except Rewound:
-                self._reader = Reader(self._folder / self._name, base.manifest.merged)
-                if attempt == 2:
-                    raise StorageError(f"the log of the index {self._name} changes too fast to be read") from None
+        records = self._read()
+        if current_version(self._folder, self._name) != base.manifest.version:
+            raise Rewound(self._name)
         self._state = self._changed(state, records)
         self._stale = False
 
@@ -295,7 +327,13 @@ class LiveIndex(Queries):
         return state.base.id_of(content_id, window) if _holds(state, content_id) else None
 
     def _checked_rows(self, content_id: str, given: np.ndarray) -> np.ndarray:
-        vectors = np.ascontiguousarray(np.atleast_2d(given), np.float32)
+        problem = id_problem(content_id) if isinstance(content_id, str) else "it is no text"
+        if problem:
+            raise EarmarkError(f"index: {content_id!r} cannot be a content id: {problem}")
+        try:
+            vectors = np.array(np.atleast_2d(given), np.float32, order="C")
+        except (TypeError, ValueError) as error:
+            raise EarmarkError(f"index: vectors of {content_id!r} are no numbers: {error}") from error
         dim = self._state.base.manifest.dim
         if vectors.ndim != 2 or vectors.shape[1] != dim or not len(vectors):
             raise EarmarkError(
@@ -309,6 +347,10 @@ class LiveIndex(Queries):
         """`about` as it will be read from the log. Raises `EarmarkError` for a value that its column cannot hold."""
         if about is None:
             return None
+        try:
+            about = json.loads(json.dumps(dict(about), default=str))
+        except (TypeError, ValueError) as error:
+            raise EarmarkError(f"index: what is said about {content_id!r} is no JSON: {error}") from error
         metadata = self._state.base.metadata
         for field in metadata.schema if metadata is not None else ():
             value = about.get(field.name)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import StorageError
-from index.records import BATCHED, DELETE, PREFIX, PUT, SUFFIX, Record, blanked, first_number, parse, to_bytes
+from index.records import BATCHED, DELETE, PREFIX, PUT, SUFFIX, Record, blanked, damaged, first_number, parse, to_bytes
 
 __all__ = ["DELETE", "PUT", "Reader", "Record", "Rewound", "Writer", "blank", "segments"]
 
@@ -40,9 +40,11 @@ class Reader:
     def read(self) -> Iterator[Record]:
         """Raises `IndexUnavailable` for a record that is damaged and not merely cut short at the end, `Rewound` where a
         segment was taken away or cut off."""
-        for segment in segments(self._home):
+        for segment, following in _with_next(segments(self._home)):
             if self._segment is not None and segment.name < self._segment.name:
                 continue
+            if following is not None and first_number(following) <= self._last + 1:
+                continue  # nothing in it is new, be it damaged or not
             if segment != self._segment:
                 self._segment, self._at = segment, 0
             try:
@@ -51,6 +53,7 @@ class Reader:
                         raise Rewound(segment.name)
                     file.seek(self._at)
                     data = file.read()
+                    size = self._at + len(data)
             except FileNotFoundError as error:
                 raise Rewound(segment.name) from error
             for records, end in parse(data, segment, self._at):
@@ -59,6 +62,8 @@ class Reader:
                         self._last = record.number
                         yield record
                 self._at = end
+            if following is not None and self._at < size:
+                raise damaged(segment, self._at)  # what comes after it was begun when it was complete
 
 
 class Writer:
@@ -68,7 +73,7 @@ class Writer:
         """Numbers go on after those of the log and after `after`, which no version may have passed."""
         import fcntl
 
-        self._home = home
+        self._home, self._process = home, os.getpid()
         self._lock = open(home / "live.lock", "w")  # noqa: SIM115  held as long as the writer is
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,24 +81,42 @@ class Writer:
             self._lock.close()
             raise StorageError(f"another process writes to the index {home.name}") from error
         self.number = after
-        for segment in segments(home):
+        self._cut = "", 0  # segment, and its length before an append that failed
+        self._file: Any = None
+        try:
+            self._follow()
+        except OSError as error:
+            self.close()
+            raise StorageError(f"cannot write to the log of the index {home.name}: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _follow(self) -> None:
+        """Finds the last number, takes away what a crash left incomplete, and opens the segment that goes on."""
+        found = segments(self._home)
+        for segment, following in _with_next(found):
+            if following is not None and first_number(following) <= self.number + 1:
+                continue
             self.number = max(self.number, first_number(segment) - 1)
             data, end = segment.read_bytes(), 0
             for records, place in parse(data, segment, 0):
                 self.number, end = max(self.number, records[-1].number), place
             if end < len(data):
+                if following is not None:
+                    raise damaged(segment, end)
                 log.warning("%s: took away %d bytes that a crash left incomplete", segment, len(data) - end)
                 _truncate(segment, end)
-        self._cut = "", 0
-        found = segments(home)
         goes_on = found and found[-1].name.endswith(BATCHED)
-        self._file: Any = self._open(found[-1] if goes_on else self._named(self.number + 1))
+        self._file = self._open(found[-1] if goes_on else self._named(self.number + 1))
 
     def append(self, records: list[Record]) -> None:
         """Writes the records through to the disk, all or none. Raises `StorageError`, and then none of them counts;
         their numbers are not given again, because a reader may have seen them."""
         if not records:
             return
+        if os.getpid() != self._process:
+            raise StorageError(f"the log of the index {self._home.name} is written by the process that opened it")
         if self._file is None:
             self._mend()
         before, name = self._file.tell(), self._file.name
@@ -124,10 +147,14 @@ class Writer:
             raise StorageError(f"cannot write to the log of the index {self._home.name}: {error}") from error
 
     def rotate(self) -> None:
-        """Begins a new segment."""
+        """Begins a new segment. Raises `StorageError`, and then the one before goes on."""
         if self._file is not None and self._file.tell():
+            try:
+                following = self._open(self._named(self.number + 1))
+            except OSError as error:
+                raise StorageError(f"cannot write to the log of the index {self._home.name}: {error}") from error
             self._file.close()
-            self._file = self._open(self._named(self.number + 1))
+            self._file = following
 
     def retire(self, merged: int) -> None:
         """Deletes segments that hold nothing beyond the number `merged`."""
@@ -141,7 +168,8 @@ class Writer:
 
         if self._file is not None:
             self._file.close()
-        fcntl.flock(self._lock, fcntl.LOCK_UN)  # a child process that was forked holds the file too
+        if os.getpid() == self._process:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # a child process that was forked holds the file too
         self._lock.close()
 
     def _open(self, segment: Path) -> Any:
@@ -179,6 +207,11 @@ def blank(home: Path, content_ids: Collection[str]) -> None:
 
 def segments(home: Path) -> list[Path]:
     return sorted(home.glob(f"{PREFIX}*{SUFFIX}"))
+
+
+def _with_next(found: Sequence[Path]) -> list[tuple[Path, Path | None]]:
+    """Each segment with the one that follows it. A segment that is followed was finished before."""
+    return list(zip(found, [*found[1:], None], strict=True)) if found else []
 
 
 def _truncate(segment: Path, size: int) -> None:

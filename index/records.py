@@ -80,7 +80,7 @@ def _batches(data: bytes, segment: Path, start: int) -> Iterator[tuple[int, int]
         head = _batch_at(data, segment, start, at)
         if head is None:
             if _is_followed(data, segment, start, at):
-                raise _damaged(segment, start + at)
+                raise damaged(segment, start + at)
             return
         size, checksum = head
         first, end = at + _BATCH.size, at + _BATCH.size + size
@@ -89,7 +89,7 @@ def _batches(data: bytes, segment: Path, start: int) -> Iterator[tuple[int, int]
         if zlib.crc32(memoryview(data)[first:end]) != checksum:
             if end == len(data):
                 return
-            raise _damaged(segment, start + at)  # what comes after it was begun when it was complete
+            raise damaged(segment, start + at)  # what comes after it was begun when it was complete
         yield first, end
         at = end
 
@@ -125,7 +125,7 @@ def _records(data: bytes, segment: Path, start: int) -> Iterator[tuple[Record, i
         if not sound or zlib.crc32(body) != checksum:
             if (sound and end == len(data)) or not any(data[at:]):  # the last one, whose bytes did not reach the disk
                 return
-            raise _damaged(segment, start + at)
+            raise damaged(segment, start + at)
         told = json.loads(body[:text])
         vectors = None
         if told["op"] == PUT:
@@ -180,7 +180,7 @@ def _checksum(*head: int) -> int:
     return zlib.crc32(struct.pack("<IIQI", *head))
 
 
-def _damaged(segment: Path, at: int) -> IndexUnavailable:
+def damaged(segment: Path, at: int) -> IndexUnavailable:
     return IndexUnavailable(
         f"{segment} is damaged at byte {at}; restore it, or move it away, which loses the changes in it"
     )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 from core.errors import EarmarkError, IndexUnavailable, NotFound, StorageError
 from index import open_index, publish_vectors, remove
 from index.live import LiveIndex
+from index.load import load_members
 from index.log import Record, segments
 from index.versions import current_manifest, load_manifest, point_to, versions
 from tests.index.test_choice import clustered
@@ -582,3 +584,123 @@ def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
     (home / made.version / "index.faiss").unlink()
     with pytest.raises(IndexUnavailable, match="is missing or damaged"):
         point_to(tmp_path, "a", made.version)
+
+
+def test_a_writer_looks_before_it_deletes(tmp_path: Path) -> None:
+    """Another process published a content that the writer has not seen yet."""
+    publish(tmp_path, singles(3))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        publish(tmp_path, singles(5), source="t")
+        live.delete(["c0004"])
+    assert "c0004" not in LiveIndex(tmp_path, "a").search(clustered(1), 9)["content_id"].to_pylist()
+
+
+def test_ids_of_a_failed_append_are_not_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, singles(3))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        with monkeypatch.context() as patch:
+            patch.setattr("index.log.os.fsync", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+            with pytest.raises(StorageError, match="full"):
+                live.put("two", clustered(1))
+        live.put("three", clustered(1, seed=2))
+        live.merge()
+    manifest = current_manifest(tmp_path, "a")
+    assert manifest is not None
+    assert (
+        dict(
+            zip(*(load_members(tmp_path, manifest).table()[n].to_pylist() for n in ("content_id", "id")), strict=True)
+        )["three"]
+        == 4
+    )
+
+
+def test_what_a_generator_makes_is_copied(tmp_path: Path) -> None:
+    publish(tmp_path, singles(3))
+    vectors, buffer = clustered(3, seed=8), np.empty((1, vectors_dim()), np.float32)
+
+    def reused() -> Iterator[tuple[str, np.ndarray, None, None]]:
+        for n, row in enumerate(vectors):
+            buffer[:] = row
+            yield f"n{n}", buffer, None, None
+
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put_many(reused())
+        for n, row in enumerate(vectors):
+            np.testing.assert_array_equal(live.vectors(f"n{n}")[0], row)
+
+
+def vectors_dim() -> int:
+    return int(clustered(1).shape[1])
+
+
+@pytest.mark.parametrize(
+    ("content_id", "vectors", "options", "told"),
+    [
+        ("", None, {}, "cannot be a content id: it has 0"),
+        ("bad\udc80", None, {}, "not valid Unicode"),
+        ("a\nb", None, {}, "control characters"),
+        ("a", "text", {}, "are no numbers"),
+        ("a", None, {"windows": [2**40]}, "numbers from 0"),
+        ("a", None, {"windows": [-1]}, "numbers from 0"),
+        ("a", None, {"about": {("t",): 1}}, "no JSON"),
+    ],
+)
+def test_what_the_log_cannot_hold_is_told_before(
+    tmp_path: Path, content_id: str, vectors: object, options: dict[str, object], told: str
+) -> None:
+    publish(tmp_path, singles(3))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        size = sum(one.stat().st_size for one in segments(tmp_path / "a"))
+        with pytest.raises(EarmarkError, match=told):
+            live.put(content_id, clustered(1) if vectors is None else vectors, **options)  # type: ignore[arg-type]
+        assert sum(one.stat().st_size for one in segments(tmp_path / "a")) == size
+
+
+def test_damage_in_a_finished_segment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, singles(3))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("A", clustered(1, seed=1))
+        with monkeypatch.context() as patch:
+            patch.setattr("index.log.os.fsync", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+            with pytest.raises(StorageError):
+                live.put("B", clustered(1, seed=2))
+        live.put("C", clustered(1, seed=3))  # in a segment of its own
+    first, _ = segments(tmp_path / "a")
+    data = bytearray(first.read_bytes())
+    data[-3] ^= 1
+    first.write_bytes(data)
+    for write in (False, True):
+        with pytest.raises(IndexUnavailable, match="is damaged at byte 0"):
+            LiveIndex(tmp_path, "a", write=write)
+    data[-3] ^= 1
+    first.write_bytes(data)
+    with LiveIndex(tmp_path, "a", write=True) as live:  # the failed opening let the lock go
+        assert live.pending == 2
+
+
+def test_a_fork_neither_writes_nor_unlocks(tmp_path: Path) -> None:
+    publish(tmp_path, singles(3))
+    live = LiveIndex(tmp_path, "a", write=True)
+    child = os.fork()
+    if not child:
+        try:
+            live.put("child", clustered(1))
+        except StorageError:
+            live.close()
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    with pytest.raises(StorageError, match="another process writes"):
+        LiveIndex(tmp_path, "a", write=True)
+    live.put("parent", clustered(1))
+    live.close()
+
+
+def test_segments_go_although_writers_are_short_lived(tmp_path: Path) -> None:
+    publish(tmp_path, singles(3))
+    for n in range(4):
+        with LiveIndex(tmp_path, "a", write=True) as live:
+            live.put(f"n{n}", clustered(1, seed=n))
+        publish(tmp_path, singles(3), source=str(n))
+    with LiveIndex(tmp_path, "a", write=True):
+        assert len(segments(tmp_path / "a")) <= 2
