@@ -199,7 +199,8 @@ class LiveIndex(Queries):
         self, vectors: np.ndarray, k: int, exclude: Iterable[str] = (), where: pc.Expression | None = None
     ) -> pa.Table:
         """As `Searcher.search`, over the base and the changes. A filter over a column that a changed content says
-        nothing of does not hold for it."""
+        nothing of does not hold for it. The base's scores and those of changes are equal to rounding only: of twins
+        that differ by that, either may come first."""
         state, left_out = self._state, set(exclude)
         vectors = state.base.checked(vectors, k)
         base = state.base.ranked(vectors, k, state.base.hidden(left_out, where, state.hidden))

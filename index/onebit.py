@@ -106,13 +106,21 @@ def _reach(query, norm, count, centre, flips, codes, kept, reach):  # type: igno
         offset += rest[i] * centre[i]
         square += rest[i] * rest[i]
     _rotate(rest, flips)
-    step = STEP * np.sqrt(square / padded)
+    grid = STEP * np.sqrt(square / padded)
+    # What a level stands for is chosen so that levels have, by signs alone, as much as the query: a row whose signs are
+    # the query's would else lose what every level loses.
+    here, there = 0.0, 0.0
+    for i in range(padded if grid > 0 else 0):
+        level = min(LEVELS - 1, max(0, int(np.floor(rest[i] / grid)) + LEVELS // 2))
+        here += abs(rest[i])
+        there += abs(grid * (level - (LEVELS - 1) / 2))
+    step = grid * here / there if there > 0 else 0.0
     planes = np.zeros((3, words), np.int64)
     lost = 0.0
     for i in range(padded):
         level = 0
-        if step > 0:
-            level = min(LEVELS - 1, max(0, int(np.floor(rest[i] / step)) + LEVELS // 2))
+        if grid > 0:
+            level = min(LEVELS - 1, max(0, int(np.floor(rest[i] / grid)) + LEVELS // 2))
         error = rest[i] - step * (level - (LEVELS - 1) / 2)
         lost += error * error
         for plane in range(3):

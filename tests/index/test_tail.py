@@ -114,3 +114,25 @@ def test_a_snapshot_stays_as_it_was() -> None:
         again = before.nearest(query, 7)
         np.testing.assert_array_equal(again[0], numbers)
         np.testing.assert_array_equal(again[1], scores)
+
+
+def test_a_row_with_the_signs_of_the_query_is_not_passed_over() -> None:
+    """Rotated, rows and query are as flat as can be: what the query's levels lose has the signs of the row."""
+    from index.onebit import _rotate, signs
+
+    dim, rng = 64, np.random.default_rng(0)
+    flips = signs(dim)
+    rotation = np.eye(dim, dtype=np.float32)
+    for row in rotation:
+        _rotate(row, flips)
+    flat = rng.choice([-1.0, 1.0], (300, dim)) @ rotation.astype(np.float64).T
+    flat = (flat / np.linalg.norm(flat, axis=1, keepdims=True)).astype(np.float32)
+    decoys = flat[:1] + 0.2 * rng.standard_normal((400, dim)) / np.sqrt(dim)
+    decoys = (decoys / np.linalg.norm(decoys, axis=1, keepdims=True)).astype(np.float32)
+    rows = np.concatenate([flat[1:], -flat[1:], decoys, flat[:1]])
+    tail = Tail(dim)
+    for number, row in enumerate(rows):
+        tail = tail.put(number, row[None])
+    tail = replace(tail, contents=[str(n) for n in range(len(rows))])
+    numbers, scores = tail.nearest(flat[0], 1)
+    assert numbers[0] == len(rows) - 1 and scores[0] > 0.999
