@@ -112,7 +112,7 @@ def column(values: list[object], field: pa.Field) -> pa.Array:
     """Values, from the log perhaps, where times are text, as a column; null where one does not fit."""
     try:
         return pa.array(values, field.type)
-    except (pa.ArrowException, TypeError):
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return pa.array([fitting(one, field) for one in values], field.type)
 
 
@@ -121,6 +121,6 @@ def fitting(value: object, field: pa.Field) -> object:
     for made in (lambda: pa.scalar(value, field.type), lambda: pa.scalar(str(value)).cast(field.type)):
         try:
             return None if value is None else made().as_py()
-        except (pa.ArrowException, TypeError, ValueError):
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
             continue
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.contracts import id_problem
-from core.errors import EarmarkError, IndexUnavailable, NotFound, StorageError
+from core.errors import EarmarkError, IndexUnavailable, NotFound
 from index.build import NORM_TOLERANCE
 from index.changes import fitting
-from index.log import DELETE, PUT, Reader, Record, Rewound, Writer
+from index.log import DELETE, PUT, Reader, Record, Rewound, Writer, unless_rewound
 from index.manifest import Manifest
 from index.publish import TARGET_RECALL, publish_vectors
 from index.queries import Queries
@@ -118,11 +119,7 @@ class LiveIndex(Queries):
             records = []
             known: dict[tuple[str, int], int] = {}
             for content_id, vectors, about, windows in given:
-                chosen = tuple(range(len(vectors)) if windows is None else map(int, windows))
-                if len(chosen) != len(vectors) or len(set(chosen)) != len(chosen):
-                    raise EarmarkError(f"index: {content_id!r} has {len(vectors)} vectors and windows {chosen}")
-                if not all(0 <= window < 2**31 for window in chosen):
-                    raise EarmarkError(f"index: windows of {content_id!r} are numbers from 0 to 2^31 - 1: {chosen}")
+                chosen = _checked_windows(content_id, len(vectors), windows)
                 numbers = []
                 for window in chosen:
                     found = known.get((content_id, window), self._id_of(content_id, window))
@@ -177,10 +174,15 @@ class LiveIndex(Queries):
     def merge(self, **options: Any) -> Manifest:
         """Builds and publishes a version that holds the changes, and serves it; `options` as of `publish_vectors`. What
         the base holds is taken from its codes: a build from the vectors themselves (a pipeline's) is finer. Changes may
-        go on meanwhile."""
+        go on meanwhile. Raises `EarmarkError` where everything was deleted."""
         with publishing(self._folder / self._name):
             self.refresh()
             base = self._state.base
+            if self._state.gone.all() and not self.pending:
+                raise EarmarkError(
+                    f"the index {self._name} holds nothing any more, and a version of nothing cannot be built: put "
+                    f"something first, or take what it held away for good with `index.remove`"
+                )
             options = {"target_recall": TARGET_RECALL, "metadata": base.metadata, **options}
             publish_vectors(
                 self._folder,
@@ -217,13 +219,13 @@ class LiveIndex(Queries):
         return _merged(state, base, tail, k)
 
     def vectors(self, content_id: str) -> np.ndarray:
-        """What is held of a content, float32 (windows, dim). Raises `NotFound`."""
+        """What is held of a content, float32 (windows, dim), by window. Raises `NotFound`."""
         state = self._state
         number = state.numbers.get(content_id)
         if number is not None and state.ids[number]:
             tail = state.tail
             rows = (tail.content_of[: tail.count] == number) & ~tail.dead[: tail.count]
-            return np.asarray(tail.matrix[: tail.count][rows])
+            return np.asarray(tail.matrix[: tail.count][rows][np.argsort(list(state.ids[number]))])
         if not _holds(state, content_id):
             raise NotFound(f"{content_id!r} is not in the index {self._name}")
         return state.base.vectors(content_id)
@@ -254,12 +256,7 @@ class LiveIndex(Queries):
         return [one for one in found if self._counts(one)]
 
     def _load(self) -> None:
-        for attempt in range(3):
-            try:
-                return self._load_once()
-            except Rewound:  # segments were retired, or a version was published, while the log was read
-                if attempt == 2:
-                    raise StorageError(f"the log of the index {self._name} changes too fast to be read") from None
+        unless_rewound(self._name, self._load_once)
 
     def _load_once(self) -> None:
         self._stale = True
@@ -398,6 +395,18 @@ def _merged(state: _State, base: Sequence[Ranked], tail: Sequence[Ranked], k: in
             "score": pa.array(scores[order], pa.float32()),
         }
     )
+
+
+def _checked_windows(content_id: str, count: int, windows: Sequence[int] | None) -> tuple[int, ...]:
+    try:
+        chosen = tuple(range(count) if windows is None else map(operator.index, windows))
+    except TypeError as error:
+        raise EarmarkError(f"index: windows of {content_id!r} are no whole numbers: {windows!r}") from error
+    if len(chosen) != count or len(set(chosen)) != len(chosen):
+        raise EarmarkError(f"index: {content_id!r} has {count} vectors and windows {chosen}")
+    if not all(0 <= window < 2**31 for window in chosen):
+        raise EarmarkError(f"index: windows of {content_id!r} are numbers from 0 to 2^31 - 1: {chosen}")
+    return chosen
 
 
 def _holds(state: _State, content_id: str) -> bool:

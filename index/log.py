@@ -10,22 +10,33 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core.errors import StorageError
 from index.records import BATCHED, DELETE, PREFIX, PUT, SUFFIX, Record, blanked, damaged, first_number, parse, to_bytes
 
-__all__ = ["DELETE", "PUT", "Reader", "Record", "Rewound", "Writer", "blank", "segments"]
+__all__ = ["DELETE", "PUT", "Reader", "Record", "Rewound", "Writer", "blank", "segments", "unless_rewound"]
 
 log = logging.getLogger(__name__)
 
 _BLANKED = "live.blanked"
+_ATTEMPTS = 3  # to read a log whose segments are retired, or whose version is replaced, meanwhile
+
+T = TypeVar("T")
 
 
 class Rewound(Exception):
     """What was read of the log is no longer there: begin again."""
+
+
+def unless_rewound(name: str, read: Callable[[], T]) -> T:
+    """What `read` returns, begun again where the log was `Rewound`. Raises `StorageError` after some attempts."""
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(Rewound):
+            return read()
+    raise StorageError(f"the log of the index {name} changes too fast to be read")
 
 
 class Reader:
@@ -43,9 +54,9 @@ class Reader:
         for segment, following in _with_next(segments(self._home)):
             if self._segment is not None and segment.name < self._segment.name:
                 continue
-            if following is not None and first_number(following) <= self._last + 1:
-                continue  # nothing in it is new, be it damaged or not
             if segment != self._segment:
+                if following is not None and first_number(following) <= self._last + 1:
+                    continue  # nothing in it is new, be it damaged or not
                 self._segment, self._at = segment, 0
             try:
                 with open(segment, "rb") as file:
@@ -115,7 +126,7 @@ class Writer:
         their numbers are not given again, because a reader may have seen them."""
         if not records:
             return
-        if os.getpid() != self._process:
+        if not self._is_own:
             raise StorageError(f"the log of the index {self._home.name} is written by the process that opened it")
         if self._file is None:
             self._mend()
@@ -147,18 +158,17 @@ class Writer:
             raise StorageError(f"cannot write to the log of the index {self._home.name}: {error}") from error
 
     def rotate(self) -> None:
-        """Begins a new segment. Raises `StorageError`, and then the one before goes on."""
-        if self._file is not None and self._file.tell():
-            try:
-                following = self._open(self._named(self.number + 1))
-            except OSError as error:
-                raise StorageError(f"cannot write to the log of the index {self._home.name}: {error}") from error
-            self._file.close()
-            self._file = following
+        """Begins a new segment. Raises `StorageError`, and then the next append begins it: the one before does not go
+        on, because the new one may be there."""
+        if self._is_own and self._file is not None and self._file.tell():
+            finished, self._file = self._file, None
+            self._cut = finished.name, finished.tell()
+            finished.close()
+            self._mend()
 
     def retire(self, merged: int) -> None:
         """Deletes segments that hold nothing beyond the number `merged`."""
-        found = segments(self._home)
+        found = segments(self._home) if self._is_own else []
         for segment, following in zip(found, found[1:], strict=False):
             if first_number(following) <= merged + 1:
                 segment.unlink(missing_ok=True)
@@ -168,15 +178,23 @@ class Writer:
 
         if self._file is not None:
             self._file.close()
-        if os.getpid() == self._process:
+        if self._is_own:
             fcntl.flock(self._lock, fcntl.LOCK_UN)  # a child process that was forked holds the file too
         self._lock.close()
 
+    @property
+    def _is_own(self) -> bool:
+        """Whether this is the process that opened it, not one that was forked."""
+        return os.getpid() == self._process
+
     def _open(self, segment: Path) -> Any:
-        is_new = not segment.exists()
         file = open(segment, "ab")  # noqa: SIM115
-        if is_new:
-            _sync_folder(self._home)
+        try:
+            if not file.tell():  # new, or its name did not reach the disk before
+                _sync_folder(self._home)
+        except BaseException:
+            file.close()
+            raise
         return file
 
     def _named(self, number: int) -> Path:

@@ -30,7 +30,8 @@ from index.versions import (
 
 
 def remove(folder: Path, name: str, content_ids: list[str], *, purge: bool = False) -> Manifest | None:
-    """Publishes the index without these contents and returns its manifest (None where nothing is left).
+    """Publishes the index without these contents and returns its manifest (None where nothing is left; the next
+    publication then holds what was put live and not removed).
 
     What remains keeps its ids and its bytes. A later publication whose vectors hold the contents again brings them
     back: what its caller removed has to be out of these too. With `purge` every earlier version is deleted, and what

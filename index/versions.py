@@ -18,12 +18,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from core.errors import IndexUnavailable, StorageError
+from core.errors import IndexUnavailable
 from core.storage import LocalStorage
 from core.tables import decode, encode
 from index.changes import Changes
 from index.load import REMOVED_FILE, intact
-from index.log import Rewound
+from index.log import unless_rewound
 from index.manifest import Manifest
 
 CURRENT = "CURRENT"
@@ -163,15 +163,8 @@ def changes_since(folder: Path, name: str, since: Manifest | None, model_id: str
         deleted, removed = (_removals(folder / name / REMOVED_FILE, live) for live in (True, False))
     else:
         deleted, removed = (removals(folder, since, live=live) for live in (True, False))
-    for attempt in range(3):
-        try:
-            return Changes.since(
-                folder / name, since.merged if since else _floor(folder, name), deleted, removed, model_id
-            )
-        except Rewound:  # the writer retired a segment
-            if attempt == 2:
-                raise StorageError(f"the log of the index {name} changes too fast to be read") from None
-    raise AssertionError("unreachable")
+    merged = since.merged if since else _floor(folder, name)
+    return unless_rewound(name, lambda: Changes.since(folder / name, merged, deleted, removed, model_id))
 
 
 def merged_range(folder: Path, name: str) -> tuple[int, int]:

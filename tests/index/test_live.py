@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+import index.live as live_module
 from core.errors import EarmarkError, IndexUnavailable, NotFound, StorageError
 from index import open_index, publish_vectors, remove
 from index.live import LiveIndex
 from index.load import load_members
-from index.log import Record, segments
+from index.log import Reader, Record, segments
+from index.records import first_number
 from index.versions import current_manifest, load_manifest, point_to, versions
 from tests.index.test_choice import clustered
 
@@ -642,13 +644,15 @@ def vectors_dim() -> int:
         ("a", "text", {}, "are no numbers"),
         ("a", None, {"windows": [2**40]}, "numbers from 0"),
         ("a", None, {"windows": [-1]}, "numbers from 0"),
+        ("a", None, {"windows": [1.5]}, "no whole numbers"),
+        ("a", None, {"about": {"year": 2**70}}, "'year' of 'a' is no int64"),
         ("a", None, {"about": {("t",): 1}}, "no JSON"),
     ],
 )
 def test_what_the_log_cannot_hold_is_told_before(
     tmp_path: Path, content_id: str, vectors: object, options: dict[str, object], told: str
 ) -> None:
-    publish(tmp_path, singles(3))
+    publish(tmp_path, singles(3), metadata=pa.table({"content_id": ["c0000"], "year": [2000]}))
     with LiveIndex(tmp_path, "a", write=True) as live:
         size = sum(one.stat().st_size for one in segments(tmp_path / "a"))
         with pytest.raises(EarmarkError, match=told):
@@ -681,15 +685,17 @@ def test_damage_in_a_finished_segment_is_told(tmp_path: Path, monkeypatch: pytes
 def test_a_fork_neither_writes_nor_unlocks(tmp_path: Path) -> None:
     publish(tmp_path, singles(3))
     live = LiveIndex(tmp_path, "a", write=True)
+    live.put("first", clustered(1))
+    publish(tmp_path, singles(3), source="t")
     child = os.fork()
     if not child:
         try:
-            live.put("child", clustered(1))
+            live.put("child", clustered(1))  # looks first, which would begin a new segment
         except StorageError:
             live.close()
             os._exit(0)
         os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert os.waitpid(child, 0)[1] == 0 and len(segments(tmp_path / "a")) == 1
     with pytest.raises(StorageError, match="another process writes"):
         LiveIndex(tmp_path, "a", write=True)
     live.put("parent", clustered(1))
@@ -703,4 +709,129 @@ def test_segments_go_although_writers_are_short_lived(tmp_path: Path) -> None:
             live.put(f"n{n}", clustered(1, seed=n))
         publish(tmp_path, singles(3), source=str(n))
     with LiveIndex(tmp_path, "a", write=True):
-        assert len(segments(tmp_path / "a")) <= 2
+        assert [first_number(one) for one in segments(tmp_path / "a")] == [
+            4,
+            5,
+        ]  # the version before may be gone back to
+
+
+def test_ids_of_another_models_records_are_not_given_again(tmp_path: Path) -> None:
+    publish(tmp_path, singles(3))
+    live = LiveIndex(tmp_path, "a", write=True)
+    live.put("x", clustered(1, seed=1))
+    given = live._id_of("x", 0)
+    live.close()
+    rows = pa.table({"content_id": ["c0002"], "embedding": np.eye(1, 64).tolist()})
+    other = publish_vectors(tmp_path, "a", rows, model_id="another", dim=64, source="s")
+    point_to(tmp_path, "a", versions(tmp_path, "a")[0])
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("y", clustered(1, seed=2))
+        first = live._id_of("y", 0)
+    point_to(tmp_path, "a", other.version)
+    with LiveIndex(tmp_path, "a", write=True) as live:  # neither record counts here
+        live.put("z", np.eye(1, 64, dtype=np.float32))
+        assert len({given, first, live._id_of("z", 0)}) == 3
+
+
+def test_a_writer_behind_its_own_log_reads_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, singles(3))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        with monkeypatch.context() as patch:
+            patch.setattr(live, "_changed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                live.put("logged", clustered(1))
+        live.put("after", clustered(1, seed=1))
+        assert (live._id_of("logged", 0), live._id_of("after", 0)) == (3, 4)
+        with monkeypatch.context() as patch:
+            patch.setattr(live, "_changed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                live.put("too", clustered(1))
+        live.delete(["too"])
+        assert live.pending == 2
+
+
+def test_numbers_go_on_after_a_removal_without_the_log(tmp_path: Path) -> None:
+    publish(tmp_path, singles(3))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        for n in range(4):
+            live.put(f"n{n}", clustered(1, seed=n))
+    remove(tmp_path, "a", ["n0"])
+    for segment in segments(tmp_path / "a"):
+        segment.unlink()
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("n0", clustered(1, seed=9))
+    assert LiveIndex(tmp_path, "a").pending == 1
+
+
+def test_what_is_said_is_the_same_live_and_replayed(tmp_path: Path) -> None:
+    said = {"kind": "x", "day": date(2026, 1, 2), "plays": np.int64(3), "share": np.float32(0.1), "new": np.bool_(True)}
+    types = {"kind": pa.string(), "day": pa.date32(), "plays": pa.int64(), "share": pa.float64(), "new": pa.bool_()}
+    columns = {name: pa.array([None], kind) for name, kind in types.items()}
+    publish(tmp_path, singles(3), metadata=pa.table({"content_id": ["c0000"], **columns}))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("x", clustered(1), about=said)
+        for one in (live, LiveIndex(tmp_path, "a")):
+            assert one._state.about == (
+                {"kind": "x", "day": "2026-01-02", "plays": "3", "share": "0.1", "new": "True"},
+            )
+            for name, value in (("day", date(2026, 1, 2)), ("plays", 3), ("share", 0.1), ("new", True)):
+                assert found(one, clustered(1)[0], 5, where=pc.field(name) == value) == ["x"]
+
+
+def test_a_generator_that_puts_others_meanwhile(tmp_path: Path) -> None:
+    publish(tmp_path, singles(3))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+
+        def putting() -> Iterator[tuple[str, np.ndarray, None, None]]:
+            live.put("inner", clustered(1, seed=1))
+            yield "outer", clustered(1, seed=2), None, None
+
+        live.put_many(putting())
+        assert live._id_of("inner", 0) != live._id_of("outer", 0)
+    assert LiveIndex(tmp_path, "a").pending == 2
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_segments_that_go_while_a_reader_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: bool) -> None:
+    """Versions come and go between its look for the current one and its reading of the log."""
+    publish(tmp_path, singles(3))
+    reader = LiveIndex(tmp_path, "a")
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        real = live_module.Reader.read
+
+        def slow(self: Reader) -> Iterator[Record]:
+            monkeypatch.undo()
+            for name in ("A", "B", "C"):
+                live.put(name, clustered(1, seed=ord(name)))
+                live.merge()
+            live.put("D", clustered(1, seed=4))
+            return real(self)
+
+        monkeypatch.setattr(live_module.Reader, "read", slow)
+        if begins:
+            reader = LiveIndex(tmp_path, "a")
+        else:
+            reader.refresh()
+        assert sorted(found(reader, clustered(1)[0], 9)) == ["A", "B", "C", "D", "c0000", "c0001", "c0002"]
+
+
+def test_vectors_come_by_window(tmp_path: Path) -> None:
+    """From the changes as from the base."""
+    publish(tmp_path, singles(3))
+    rows = clustered(3, seed=1)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("x", rows, windows=[5, 9, 2])
+        np.testing.assert_array_equal(live.vectors("x"), rows[[2, 0, 1]])
+        live.merge(factory="Flat")
+        np.testing.assert_allclose(live.vectors("x"), rows[[2, 0, 1]], atol=1e-6)
+
+
+def test_a_merge_of_nothing_is_told(tmp_path: Path) -> None:
+    publish(tmp_path, singles(3))
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("x", clustered(1))
+        live.delete(["x", *singles(3)])
+        with pytest.raises(EarmarkError, match=r"holds nothing any more.*index.remove"):
+            live.merge()
+        live.put("x", clustered(1))
+        assert live.merge().count == 1

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import IndexUnavailable
-from index.log import DELETE, PUT, Reader, Record, Writer, blank, segments
+import index.log
+from core.errors import IndexUnavailable, StorageError
+from index.log import DELETE, PUT, Reader, Record, Rewound, Writer, blank, segments
+from index.records import first_number
 
 ARTEFACT = Path(__file__).parent / "artefacts" / "live-log-1.bin"
 PAGE = 4096
@@ -209,3 +211,125 @@ def test_blanked_puts_leave_sound_batches(tmp_path: Path, monkeypatch: pytest.Mo
     segment.write_bytes(data[:200] + b"?" + data[201:])
     with pytest.raises(IndexUnavailable, match="damaged at byte 0"):
         read(tmp_path)
+
+
+def die_while_writing(home: Path, told: int, seed: int) -> None:
+    """Appends and rotates, confirming numbers to the file `told`, until it is killed; a step fails now and then."""
+    rng, real, real_bytes = np.random.default_rng(seed), os.fsync, index.log.to_bytes
+    left = int(rng.integers(1, 30))
+
+    def step() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os._exit(0)
+        if rng.random() < 0.2:
+            raise OSError(28, "full")
+
+    def half_written(records: list[Record], segment: Path, at: int) -> bytes:
+        data = real_bytes(records, segment, at)
+        with open(segment, "ab") as file:
+            file.write(data[: rng.integers(0, len(data))])
+            file.flush()
+            step()
+            file.truncate(at)
+        return data
+
+    def sync(file: int) -> None:
+        step()
+        real(file)
+
+    index.log.to_bytes, os.fsync = half_written, sync  # type: ignore[assignment]
+    writer = None
+    while True:
+        try:
+            writer = writer or Writer(home, 0)
+            if rng.random() < 0.3:
+                writer.rotate()
+            records = batch(writer.number + 1, int(rng.integers(1, 3)), dim=8)
+            writer.append(records)
+            os.write(told, bytes(record.number for record in records))
+        except StorageError:
+            continue
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_kill_or_a_failure_at_any_step(tmp_path: Path, seed: int) -> None:
+    """Nothing that was confirmed is lost, nothing is called damaged, and who follows sees what who begins anew sees."""
+    confirmed = tmp_path / "confirmed"
+    home = tmp_path / "a"
+    home.mkdir()
+    follower, followed = Reader(home, 0), list[int]()
+    for n in range(8):
+        child = os.fork()
+        if not child:
+            try:
+                die_while_writing(home, os.open(confirmed, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 100 * seed + n)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        seen = read(home)
+        assert set(confirmed.read_bytes() if confirmed.exists() else b"") <= set(seen)
+        assert seen == sorted(set(seen))
+        try:
+            followed += [record.number for record in follower.read()]
+        except Rewound:
+            follower = Reader(home, 0)
+            followed = [record.number for record in follower.read()]
+        assert followed == seen
+
+
+def test_a_segment_does_not_go_on_beside_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rotation that failed may have made the next one: readers look no more at what came before."""
+    writer = Writer(tmp_path, 0)
+    writer.append(batch(1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(index.log, "_sync_folder", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+        for begin in (writer.rotate, lambda: writer.append(batch(3, 2))):
+            with pytest.raises(StorageError, match="full"):
+                begin()
+    writer.append(batch(3, 2))
+    writer.close()
+    assert [record.number for record in Reader(tmp_path, 2).read()] == [3, 4]
+    assert [first_number(one) for one in segments(tmp_path)] == [1, 3]
+
+
+def test_a_full_disk_on_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(index.log, "_sync_folder", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(StorageError, match="full"):
+            Writer(tmp_path, 0)
+    Writer(tmp_path, 0).close()
+
+
+def test_a_reader_takes_back_what_an_append_took_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, reader, real = Writer(tmp_path, 0), Reader(tmp_path, 0), os.fsync
+    seen: list[int] = []
+
+    def once(_: int) -> None:
+        monkeypatch.setattr(os, "fsync", real)
+        seen.extend(record.number for record in reader.read())
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(os, "fsync", once)
+    with pytest.raises(StorageError, match="full"):
+        writer.append(batch(1, 2))
+    writer.append(batch(writer.number + 1, 1))
+    writer.close()
+    assert seen == [1, 2] and read(tmp_path) == [3]
+    with pytest.raises(Rewound):
+        list(reader.read())
+
+
+def test_damage_where_nothing_is_new_is_passed_over(tmp_path: Path) -> None:
+    segment, _ = written(tmp_path, 3)
+    writer = Writer(tmp_path, 0)
+    writer.rotate()
+    writer.append(batch(4, 2))
+    writer.close()
+    segment.write_bytes(b"?" + segment.read_bytes()[1:])
+    assert [record.number for record in Reader(tmp_path, 3).read()] == [4, 5]
+    Writer(tmp_path, 3).close()
+    for look in (lambda: Writer(tmp_path, 2), lambda: list(Reader(tmp_path, 2).read())):
+        with pytest.raises(IndexUnavailable, match="damaged at byte 0"):
+            look()
