@@ -123,7 +123,7 @@ class LocalStorage:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-            _fsync_folder(target.parent)
+            fsync_folder(target.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -185,7 +185,8 @@ class LocalStorage:
         return swept
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Brings the names in a folder to the disk. Raises `OSError`."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

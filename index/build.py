@@ -75,9 +75,8 @@ def build(
     `vectors`: unit norm. A sample is held out, because vectors that an index holds find themselves and flatter it; half
     of it finds the cheapest search parameters that reach `target_recall` at 10, the other half measures them; then it
     is added too. An index that only just misses its target is good enough where its recall reaches `gate` (0.02 less,
-    unless told). With `sharding` the rest is built in shards
-    by processes of their own, in the folder `scratch`, and merged. Raises
-    `IndexUnavailable` where nothing does.
+    unless told). With `sharding` the rest is built in shards by processes of their own, in the folder `scratch`, and
+    merged. Raises `IndexUnavailable` where nothing finds enough, `StorageError` where shards cannot be written.
     """
     source: Vectors = ArrayVectors(vectors) if isinstance(vectors, np.ndarray) else vectors
     count, dim = source.count, source.dim

@@ -231,14 +231,6 @@ def on_device(index: Any, device: str) -> Any:
         return index
 
 
-def to_cpu(index: Any) -> Any:
-    """The index for the CPU of one that lives on a card; what is stored."""
-    import faiss as typed
-
-    faiss: Any = typed
-    return index.cpu if isinstance(index, OnGpu) else faiss.index_gpu_to_cpu(index)
-
-
 def filled_on_gpu(index: Any, rows: Vectors, training: np.ndarray, *, device: int = 0) -> Any:
     """`index` (of `empty`) trained on some rows and filled with all of them on a card; returns an index for the CPU.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.errors import StorageError
+from core.storage import fsync_folder
 from index.records import BATCHED, DELETE, PREFIX, PUT, SUFFIX, Record, blanked, damaged, first_number, parse, to_bytes
 
 __all__ = ["DELETE", "PUT", "Reader", "Record", "Rewound", "Writer", "blank", "segments", "unless_rewound"]
@@ -191,7 +192,7 @@ class Writer:
         file = open(segment, "ab")  # noqa: SIM115
         try:
             if not file.tell():  # new, or its name did not reach the disk before
-                _sync_folder(self._home)
+                fsync_folder(self._home)
         except BaseException:
             file.close()
             raise
@@ -217,7 +218,7 @@ def blank(home: Path, content_ids: Collection[str]) -> None:
                 with open(home / _BLANKED, "wb") as new:
                     _through(new, without)
                 os.replace(home / _BLANKED, segment)
-                _sync_folder(home)
+                fsync_folder(home)
                 _through(old, without)
     finally:
         writer.close()
@@ -243,11 +244,3 @@ def _through(file: Any, data: bytes) -> None:
     file.write(data)
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -24,7 +24,6 @@ from index.gpu import (
     on_card,
     on_device,
     takes_gpu,
-    to_cpu,
     to_gpu,
 )
 from index.measure import exact_top
@@ -239,7 +238,7 @@ def test_what_a_card_cannot_do_is_done_in_memory() -> None:
     index = filled("IVF16,Flat", vectors)
     card = Fake(index)
     both = OnGpu(index, card)
-    assert (both.ntotal, both.d) == (4000, 32) and to_cpu(both) is index
+    assert (both.ntotal, both.d) == (4000, 32) and both.cpu is index
     index.make_direct_map()
     np.testing.assert_allclose(both.reconstruct_batch(np.array([5, 9])), vectors[[5, 9]])
     few = search_parameters(index, {"nprobe": 4})

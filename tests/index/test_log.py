@@ -284,7 +284,7 @@ def test_a_segment_does_not_go_on_beside_the_next(tmp_path: Path, monkeypatch: p
     writer = Writer(tmp_path, 0)
     writer.append(batch(1, 2))
     with monkeypatch.context() as patch:
-        patch.setattr(index.log, "_sync_folder", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+        patch.setattr(index.log, "fsync_folder", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
         for begin in (writer.rotate, lambda: writer.append(batch(3, 2))):
             with pytest.raises(StorageError, match="full"):
                 begin()
@@ -296,7 +296,7 @@ def test_a_segment_does_not_go_on_beside_the_next(tmp_path: Path, monkeypatch: p
 
 def test_a_full_disk_on_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(index.log, "_sync_folder", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+        patch.setattr(index.log, "fsync_folder", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
         with pytest.raises(StorageError, match="full"):
             Writer(tmp_path, 0)
     Writer(tmp_path, 0).close()
