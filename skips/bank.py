@@ -1,0 +1,79 @@
+"""Known motifs sought in recordings: few patches, so that even faint likeness counts, whatever is heard how often."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from skips.frames import FRAME_S, Line, Sounds, lined_up
+from skips.join import Hits, Patcher, Patches, chains, index_of
+from skips.motifs import SURE, Motif, Occurrence, occurrence
+
+HOP = 3  # frames between a motif's patches, 96 ms: half of a recording's
+INSIDE = 20  # frames that a patch's centre keeps from a motif's edge
+FAINT = 0.5  # cosine from which a patch may be one of a motif's
+CANDIDATES = 12  # of a motif's patches that a patch is compared with exactly
+WHOLE = 0.85  # share of a motif from which an occurrence counts as all of it
+WHOLE_SURE = 1.1  # nats a frame that all of a motif needs: phrases in one voice reach .8
+PART_SURE, PART_LIKENESS = 2.0, 0.72  # what a part needs: phrases are parts of something, too
+LEAST_S = 3.0
+
+
+def bank(known: Sequence[Motif], patch: Patcher) -> Patches:
+    """The patches of motifs; `recording` is the motif's place in `known`."""
+    parts = []
+    for number, motif in enumerate(known):
+        vectors, at = patch(motif.clip.frames, HOP, motif.clip.loud)
+        keep = (at >= motif.start + INSIDE) & (at <= motif.end - INSIDE)
+        parts.append(Patches(vectors[keep], np.full(int(keep.sum()), number, np.int32), at[keep]))
+    return Patches.join(parts)
+
+
+def find(known: Sequence[Motif], held: Patches, asked: Patches, sounds: Sounds) -> dict[int, list[Occurrence]]:
+    """Occurrences of motifs, by their place in `known`, in the recordings of the patches `asked`. `held` are the
+    motifs' patches."""
+    found: dict[int, list[Occurrence]] = defaultdict(list)
+    if not len(held) or not len(asked):
+        return found
+    alike, rows = index_of(held.vectors).search(asked.vectors, min(CANDIDATES, len(held)))
+    query = np.repeat(np.arange(len(asked)), rows.shape[1])
+    alike, rows = alike.ravel(), rows.ravel()
+    keep = (rows >= 0) & (alike > FAINT)
+    query, rows, alike = query[keep], rows[keep], alike[keep]
+    hits = Hits(held.recording[rows], asked.recording[query], held.frame[rows], asked.frame[query], alike)
+    for chain in chains(hits):
+        motif, sound = known[chain.a], sounds[chain.b]
+        line = lined_up(motif.clip, sound, chain.first, chain.last, Line(1.0, chain.offset))
+        heard = occurrence(motif, sound, chain.b, line) if line else None
+        if heard is not None and holds(heard):
+            found[chain.a].append(heard)
+    return found
+
+
+def holds(heard: Occurrence) -> bool:
+    """Whether an occurrence is sure enough."""
+    rate = heard.sure / (heard.end - heard.start)
+    if heard.part[1] - heard.part[0] >= WHOLE:
+        return heard.sure >= SURE and rate >= WHOLE_SURE
+    return heard.sure >= SURE and rate >= PART_SURE and heard.score >= PART_LIKENESS
+
+
+def add(
+    known: Sequence[Motif], found: Mapping[int, Iterable[Occurrence]], others: Iterable[Motif] = ()
+) -> list[Occurrence]:
+    """Adds to the motifs what lies where neither they nor `others` are heard, the surest first; returns that."""
+    taken: dict[int, list[Occurrence]] = defaultdict(list)
+    for motif in (*known, *others):
+        for heard in motif.occurrences:
+            taken[heard.recording].append(heard)
+    fresh = []
+    every = [(number, heard) for number, heards in found.items() for heard in heards]
+    for number, heard in sorted(every, key=lambda e: -e[1].sure):
+        if (heard.end - heard.start) * FRAME_S < LEAST_S or any(heard.covers(o) for o in taken[heard.recording]):
+            continue
+        taken[heard.recording].append(heard)
+        known[number].occurrences.append(heard)
+        fresh.append(heard)
+    return fresh

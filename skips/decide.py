@@ -1,0 +1,140 @@
+"""From motifs, silence and words to the markers of every episode."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from skips.detect import Known, Recording
+from skips.frames import FRAME_S
+from skips.kinds import Heard, kind_of, recapped
+from skips.markers import Marker
+from skips.motifs import Motif
+
+AUTO_OCCURRENCES = 3  # of a motif that may be skipped unasked
+AUTO_LIKENESS = 0.45  # of an occurrence that may
+LEAST_S = 3.0
+SILENCE_S = 2.0
+Cues = Callable[[Recording, float, float], Mapping[str, float]]
+Music = Callable[[Recording, float, float], float | None]
+
+
+def no_cues(recording: Recording, start_s: float, end_s: float) -> Mapping[str, float]:
+    """The cues of episodes without a transcript."""
+    return {}
+
+
+def no_music(recording: Recording, start_s: float, end_s: float) -> float | None:
+    """The share of music where nobody measured it."""
+    return None
+
+
+def decide(
+    known: Known,
+    silences: Mapping[int, Sequence[tuple[float, float, bool]]],
+    cues: Cues = no_cues,
+    music: Music = no_music,
+    host_read: Mapping[int, Sequence[Marker]] | None = None,
+) -> dict[int, list[Marker]]:
+    """The markers of every episode, by recording number, ordered and disjoint.
+
+    `silences` are (start, end, flat) by recording, `cues` and `music` tell of a span what is said and how much of it is
+    music, `host_read` are the ads that the transcript shows. Tracks get none: what repeats in music is music.
+    """
+    sizes = Counter(r.show for r in known.recordings.values())
+    told = [(motif, heard) for motif in known.motifs if (heard := _heard(motif, known, cues, music))]
+    kinds: dict[str, tuple[list[str], float]] = {}
+    intros: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for motif, heard in told:
+        kind, sure = kind_of(heard, sizes)
+        kinds[motif.motif_id] = [kind] * len(heard), sure
+        if kind == "intro" and len(heard) > 2:
+            for h in heard:
+                intros[h.recording].append((h.start_s, h.end_s))
+    found: dict[int, list[Marker]] = defaultdict(list)
+    for motif, heard in told:
+        names, sure = kinds[motif.motif_id]
+        names = recapped(heard, intros) or names
+        count = support(motif, known)
+        # What is heard twice is a repeat by chance half as surely as what is heard three times.
+        repeated = 1 - 0.5 ** (count - 1)
+        for h, name, occurrence in zip(heard, names, _occurrences(motif, known), strict=True):
+            if not name or h.end_s - h.start_s < LEAST_S:
+                continue
+            auto = count >= AUTO_OCCURRENCES and name != "recap" and occurrence.score >= AUTO_LIKENESS
+            confidence = repeated * min(1.0, max(0.0, occurrence.score)) ** 0.25
+            found[h.recording].append(
+                Marker(
+                    name, h.start_s, h.end_s, float(confidence), count, motif.motif_id, "auto" if auto else "ask", "repeat"
+                )
+            )
+    return {
+        number: ordered(found[number], silences.get(number, ()), (host_read or {}).get(number, ()), recording.duration_s)
+        for number, recording in known.recordings.items()
+        if recording.kind != "track"
+    }
+
+
+def support(motif: Motif, known: Known) -> int:
+    """How often a motif is heard; parts of it count as what they are of the whole."""
+    shares = sum(o.part[1] - o.part[0] for o in _occurrences(motif, known))
+    return max(1, round(shares))
+
+
+def _occurrences(motif: Motif, known: Known) -> list:
+    return [o for o in motif.occurrences if known.recordings[o.recording].kind != "track"]
+
+
+def _heard(motif: Motif, known: Known, cues: Cues, music: Music) -> list[Heard]:
+    """A motif's occurrences in episodes; none unless it is heard in two of them."""
+    places = _occurrences(motif, known)
+    if len({o.recording for o in places}) < 2:
+        return []
+    found = []
+    for o in places:
+        r = known.recordings[o.recording]
+        start, end = o.start * FRAME_S, min(o.end * FRAME_S, r.duration_s)
+        found.append(
+            Heard(r.number, r.show, r.order, start, end, r.duration_s, cues(r, start, end), music(r, start, end))
+        )
+    return found
+
+
+def ordered(
+    repeated: Sequence[Marker],
+    silent: Sequence[tuple[float, float, bool]],
+    host_read: Sequence[Marker],
+    duration_s: float,
+) -> list[Marker]:
+    """An episode's markers without overlap: repeats before silence, silence before words, the most heard first."""
+    kept: list[Marker] = []
+    for marker in sorted(repeated, key=lambda m: (m.action != "auto", -m.occurrences, m.start_s)):
+        kept += _outside(marker, kept, LEAST_S)
+    for start, end, flat in silent:
+        action, confidence = ("auto", 0.95) if flat else ("ask", 0.6)
+        kept += _outside(Marker("silence", start, min(end, duration_s), confidence, 1, "", action, "silence"), kept, SILENCE_S)
+    for marker in host_read:
+        kept += _outside(marker, kept, LEAST_S)
+    return sorted(kept, key=lambda m: m.start_s)
+
+
+def _outside(marker: Marker, kept: Sequence[Marker], least_s: float) -> list[Marker]:
+    """The longest piece of a marker that no other covers, if it is long enough and most of it."""
+    pieces = [(marker.start_s, marker.end_s)]
+    for other in kept:
+        pieces = [
+            piece
+            for start, end in pieces
+            for piece in ((start, min(end, other.start_s)), (max(start, other.end_s), end))
+            if piece[1] > piece[0]
+        ]
+    if not pieces:
+        return []
+    start, end = max(pieces, key=lambda p: p[1] - p[0])
+    if end - start < least_s or end - start < 0.5 * marker.duration_s:
+        return []
+    return [
+        Marker(
+            marker.kind, start, end, marker.confidence, marker.occurrences, marker.motif_id, marker.action, marker.source
+        )
+    ]

@@ -1,0 +1,195 @@
+"""What a catalogue knows of repeats: added to as recordings come, taken from as they go.
+
+New recordings are first matched with the motifs that are known, and only what those leave is searched for among all
+recordings, so that a spot heard a thousand times costs no more than one heard twice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import faiss
+import numpy as np
+
+from skips import bank
+from skips.frames import Line, Sounds, lined_up
+from skips.join import QUERY_EVERY, Hits, Patcher, Patches, chains, hits, index_of
+from skips.motifs import Motif, Occurrence, agree, motifs, occurrence
+
+BATCH = 128  # recordings that are compared with each other at a time
+HOP = 6  # frames between a recording's patches, 192 ms
+FANOUT = 4  # parts of about one size that are merged into one
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A content's audio. `number` is its own forever; `order` sorts it in its show; `kind` is episode or track."""
+
+    number: int
+    content_id: str
+    audio_sha256: str
+    duration_s: float
+    show: str = ""
+    order: int = 0
+    path: str = ""
+    title: str = ""
+    kind: str = "episode"
+
+
+@dataclass
+class Part:
+    """An index over patches, and whose patch (`recording`, int32) of when (`frame`, int32) each row is."""
+
+    index: faiss.Index
+    recording: np.ndarray
+    frame: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+    def patches(self, alive: np.ndarray | None = None) -> Patches:
+        """Its patches as the index has them, to eight bits; only rows `alive`, if given."""
+        if isinstance(self.index, faiss.IndexIVF):
+            self.index.make_direct_map()
+        vectors = self.index.reconstruct_n(0, len(self))
+        whole = Patches(np.ascontiguousarray(vectors, np.float32), self.recording, self.frame)
+        return whole if alive is None else whole.take(alive)
+
+
+@dataclass
+class Known:
+    """What is known of a catalogue: its recordings, its motifs with their occurrences, and the indexed patches of what
+    is not yet known to repeat."""
+
+    recordings: dict[int, Recording] = field(default_factory=dict)
+    motifs: list[Motif] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+
+
+class Detector:
+    """Finds what repeats. `load` gives a recording's frames, uint8 (n, bands); `patch` makes patches of frames."""
+
+    def __init__(self, load: Callable[[int], np.ndarray], patch: Patcher, known: Known | None = None) -> None:
+        self.patch, self.known = patch, known or Known()
+        self.sounds = Sounds(load)
+
+    def add(self, fresh: Sequence[Recording], told: Callable[[int, int], None] | None = None) -> set[int]:
+        """Takes in recordings; returns the numbers of all whose motifs may have changed."""
+        touched: set[int] = set()
+        for first in range(0, len(fresh), BATCH):
+            batch = fresh[first : first + BATCH]
+            self.known.recordings |= {r.number: r for r in batch}
+            touched |= self._add([r.number for r in batch])
+            if told:
+                told(first + len(batch), len(fresh))
+        return touched
+
+    def remove(self, gone: set[int]) -> set[int]:
+        """Withdraws recordings and their support; returns who else is concerned. A motif stays known without any."""
+        touched: set[int] = set()
+        for number in gone:
+            self.known.recordings.pop(number, None)
+        for motif in self.known.motifs:
+            if any(o.recording in gone for o in motif.occurrences):
+                touched |= {o.recording for o in motif.occurrences}
+                motif.occurrences = [o for o in motif.occurrences if o.recording not in gone]
+        return touched - gone
+
+    def _add(self, numbers: list[int]) -> set[int]:
+        before = {motif.motif_id: len(motif.occurrences) for motif in self.known.motifs}
+        fresh = Patches.join([self._patches(number) for number in numbers])
+        self._recognise(self.known.motifs, fresh, [])
+        rest = fresh.take(~_covered(fresh, self.known.motifs))
+        found = self._told_apart(self._repeats(rest))
+        self._recognise(found, fresh, self.known.motifs)
+        self.known.motifs += found
+        self._keep(rest.take(~_covered(rest, self.known.motifs)))
+        changed = [m for m in self.known.motifs if len(m.occurrences) != before.get(m.motif_id, 0)]
+        return set(numbers) | {o.recording for motif in changed for o in motif.occurrences}
+
+    def _patches(self, number: int) -> Patches:
+        vectors, at = self.patch(self.sounds[number].frames, HOP, None)
+        return Patches(vectors, np.full(len(at), number, np.int32), at)
+
+    def _recognise(self, known: Sequence[Motif], fresh: Patches, others: Sequence[Motif]) -> None:
+        bank.add(known, bank.find(known, bank.bank(known, self.patch), fresh, self.sounds), others)
+
+    def _repeats(self, rest: Patches) -> list[Motif]:
+        """Motifs among what is new, and between that and what was there."""
+        asked = rest.take(np.arange(0, len(rest), QUERY_EVERY))
+        every = [hits(index_of(rest.vectors), rest, asked)] if len(rest) else []
+        alive = self._alive()
+        for part in self.known.parts:
+            found = hits(part.index, Patches(np.empty((len(part), 0), np.float32), part.recording, part.frame), asked)
+            every.append(found.take(alive[found.a] & alive[found.b]))
+        if not every:
+            return []
+        return motifs(agree(chains(Hits.join(every)), self.sounds), self.sounds)
+
+    def _alive(self) -> np.ndarray:
+        """bool by recording number."""
+        known = self.known.recordings
+        alive = np.zeros(1 + max((*known, *(int(p.recording.max(initial=0)) for p in self.known.parts)), default=0), bool)
+        alive[list(known)] = True
+        return alive
+
+    def _told_apart(self, found: list[Motif]) -> list[Motif]:
+        """What of the motifs found is new; the rest was a known motif that had gone unrecognised, and goes there."""
+        taken: dict[int, list[tuple[Motif, Occurrence]]] = defaultdict(list)
+        for motif in self.known.motifs:
+            for heard in motif.occurrences:
+                taken[heard.recording].append((motif, heard))
+        new = []
+        for motif in found:
+            left = []
+            for heard in motif.occurrences:
+                if not any(heard.covers(there) for _, there in taken[heard.recording]):
+                    left.append(heard)
+            meeting = [(k, t, o) for o in motif.occurrences for k, t in taken[o.recording] if o.covers(t)]
+            if meeting:
+                known, there, here = meeting[0]
+                across = there.line.then(here.line.inverse())
+                left = [o for o in left if not self._joins(known, o, across.then(o.line))]
+            motif.occurrences = left
+            if len(left) > 1:
+                new.append(motif)
+        return new
+
+    def _joins(self, known: Motif, heard: Occurrence, line: Line) -> bool:
+        """Adds to a known motif what another motif's line leads to, if that is sure."""
+        sound = self.sounds[heard.recording]
+        better = lined_up(known.clip, sound, known.start, known.end, line)
+        found = occurrence(known, sound, heard.recording, better) if better else None
+        if found is None or not bank.holds(found):
+            return False
+        known.occurrences.append(found)
+        return True
+
+    def _keep(self, rest: Patches) -> None:
+        """Indexes what is not yet known to repeat; parts of one size become one, so that there are few."""
+        if not len(rest):
+            return
+        parts = self.known.parts
+        parts.append(Part(index_of(rest.vectors), rest.recording, rest.frame))
+        alive = self._alive()
+        while len(parts) >= FANOUT and len(parts[-FANOUT]) < FANOUT * len(parts[-1]):
+            merged = Patches.join([p.patches(alive[p.recording]) for p in parts[-FANOUT:]])
+            del parts[-FANOUT:]
+            if len(merged):
+                parts.append(Part(index_of(merged.vectors), merged.recording, merged.frame))
+
+
+def _covered(patches: Patches, known: Sequence[Motif]) -> np.ndarray:
+    """bool (n,): whose patches lie in an occurrence."""
+    spans: dict[int, list[Occurrence]] = defaultdict(list)
+    for motif in known:
+        for heard in motif.occurrences:
+            spans[heard.recording].append(heard)
+    found = np.zeros(len(patches), bool)
+    for number in np.unique(patches.recording):
+        rows = np.flatnonzero(patches.recording == number)
+        for heard in spans.get(int(number), ()):
+            found[rows[(patches.frame[rows] > heard.start) & (patches.frame[rows] < heard.end)]] = True
+    return found

@@ -1,0 +1,194 @@
+"""Which moments sound alike: patches searched through FAISS, then hits that lie on one line gathered into chains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from skips.frames import FRAME_S
+
+QUERY_EVERY = 3  # every third patch asks, about two a second
+NEIGHBOURS = 32
+ALIKE = 0.6  # cosine below which two patches are not taken for one sound
+APART = 10.0  # seconds between two moments of one recording that may be a repeat
+LIST_LENGTH = 256  # vectors a list, whatever their number: what a query scans does not grow
+PROBES = 8
+FLAT_UNTIL = 20_000  # vectors; below, everything is compared with everything
+NEAR_S, NEAR_OFFSET_S = 3.0, 0.2  # two hits of one chain are no further apart than this
+LEAST_HITS, LEAST_SPAN_S = 4, 1.0  # of a chain
+GAP_S = 12.0  # that speech over a spot may tear into a chain
+
+
+# Frames, hop in frames, loudness (None: of these frames) → unit vectors float32 (n, dim) and their frames int32 (n,).
+Patcher = Callable[[np.ndarray, int, float | None], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Unit vectors, float32 (n, dim), of recordings: `recording` int32 (n,) and `frame` int32 (n,) say whose and when."""
+
+    vectors: np.ndarray
+    recording: np.ndarray
+    frame: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @classmethod
+    def join(cls, parts: Sequence[Patches], dim: int = 64) -> Patches:
+        if not parts:
+            return cls(np.empty((0, dim), np.float32), np.empty(0, np.int32), np.empty(0, np.int32))
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("vectors", "recording", "frame")))
+
+    def take(self, which: np.ndarray) -> Patches:
+        return Patches(self.vectors[which], self.recording[which], self.frame[which])
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Moments that sound alike, column by column: frame `at_a` of recording `a` and frame `at_b` of `b`."""
+
+    a: np.ndarray
+    b: np.ndarray
+    at_a: np.ndarray
+    at_b: np.ndarray
+    alike: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    @classmethod
+    def join(cls, parts: Sequence[Hits]) -> Hits:
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("a", "b", "at_a", "at_b", "alike")))
+
+    def take(self, which: np.ndarray) -> Hits:
+        return Hits(self.a[which], self.b[which], self.at_a[which], self.at_b[which], self.alike[which])
+
+
+def index_of(vectors: np.ndarray, seed: int = 0) -> faiss.Index:
+    """A FAISS index by inner product over `vectors`, float32 (n, dim), one byte a component.
+
+    Lists have the same length at any size, and a graph finds the lists of a query, so that a query costs next to the
+    same whether the index holds ten hours or a thousand.
+    """
+    dim = vectors.shape[1]
+    if len(vectors) <= FLAT_UNTIL:
+        flat = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+        flat.train(vectors if len(vectors) else np.zeros((1, dim), np.float32))
+        flat.add(vectors)
+        return flat
+    lists = len(vectors) // LIST_LENGTH
+    graph = faiss.IndexHNSWFlat(dim, 16, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efSearch = 4 * PROBES
+    learning = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), 48 * lists), replace=False)
+    clustering = faiss.Clustering(dim, lists)
+    clustering.niter, clustering.spherical, clustering.seed = 4, True, seed + 1
+    clustering.min_points_per_centroid = 1
+    clustering.train(np.ascontiguousarray(vectors[np.sort(learning)]), graph)
+    found = faiss.IndexIVFScalarQuantizer(
+        graph, dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
+    )
+    found.train(np.ascontiguousarray(vectors[np.sort(learning)]))
+    found.add(vectors)
+    found.nprobe = PROBES
+    return found
+
+
+def hits(index: faiss.Index, held: Patches, asked: Patches, k: int = NEIGHBOURS) -> Hits:
+    """What in `index` (over `held`) sounds like the patches `asked`. Each pair stands once, the lower recording (or the
+    earlier moment) first; a recording's own moments must be `APART`."""
+    if not len(held) or not len(asked):
+        empty = np.empty(0, np.int32)
+        return Hits(empty, empty, empty, empty, np.empty(0, np.float32))
+    alike, rows = index.search(asked.vectors, min(k, len(held)))
+    query = np.repeat(np.arange(len(asked)), rows.shape[1])
+    alike, rows = alike.ravel(), rows.ravel()
+    keep = (rows >= 0) & (alike > ALIKE)
+    query, rows, alike = query[keep], rows[keep], alike[keep]
+    a, b, at_a, at_b = asked.recording[query], held.recording[rows], asked.frame[query], held.frame[rows]
+    keep = (a != b) | (np.abs(at_a - at_b) * FRAME_S > APART)
+    a, b, at_a, at_b, alike = a[keep], b[keep], at_a[keep], at_b[keep], alike[keep]
+    swap = (a > b) | ((a == b) & (at_a > at_b))
+    a, b = np.where(swap, b, a), np.where(swap, a, b)
+    at_a, at_b = np.where(swap, at_b, at_a), np.where(swap, at_a, at_b)
+    return Hits(a, b, at_a, at_b, alike)
+
+
+@dataclass
+class Chain:
+    """Hits of two recordings on one line: frames of `a` from `first` to `last`; `slope` and `offset` map them to `b`."""
+
+    a: int
+    b: int
+    first: float
+    last: float
+    at: np.ndarray
+    there: np.ndarray
+
+    @property
+    def offset(self) -> float:
+        return float(np.median(self.there - self.at))
+
+
+def chains(found: Hits) -> list[Chain]:
+    """Hits gathered into chains: neighbours in time and in offset are linked, and what lies on one line is joined over
+    up to `GAP_S`."""
+    if not len(found):
+        return []
+    offset = found.at_b - found.at_a
+    pair = found.a.astype(np.int64) << 32 | found.b.astype(np.int64)
+    order = np.lexsort((found.at_a, pair))
+    found, offset, pair = found.take(order), offset[order], pair[order]
+    # Pairs with too few hits hold no chain: most chance hits end here.
+    _, number, count = np.unique(pair, return_inverse=True, return_counts=True)
+    keep = count[number] >= LEAST_HITS
+    found, offset, number = found.take(keep), offset[keep], number[keep]
+    if not len(found):
+        return []
+    points = np.stack(
+        [number * 1e3, found.at_a * (FRAME_S / NEAR_S), offset * (FRAME_S / NEAR_OFFSET_S)], axis=1
+    ).astype(np.float64)
+    linked = cKDTree(points).query_pairs(1.0, output_type="ndarray")
+    ones = np.ones(len(linked), np.int8)
+    graph = coo_matrix((ones, (linked[:, 0], linked[:, 1])), (len(found), len(found)))
+    _, label = connected_components(graph, directed=False)
+    order = np.argsort(label, kind="stable")
+    pieces = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+    made = []
+    for piece in pieces:
+        at = found.at_a[piece]
+        if len(np.unique(at)) < LEAST_HITS or (at.max() - at.min()) * FRAME_S < LEAST_SPAN_S:
+            continue
+        first = piece[0]
+        made.append(
+            Chain(int(found.a[first]), int(found.b[first]), at.min(), at.max(), at, found.at_b[piece])
+        )
+    return _joined(made)
+
+
+def _joined(pieces: list[Chain]) -> list[Chain]:
+    """Chains on one line, torn apart by no more than a gap, made one."""
+    pieces.sort(key=lambda c: (c.a, c.b, c.first))
+    made: list[Chain] = []
+    for piece in pieces:
+        same = [c for c in made[-8:] if (c.a, c.b) == (piece.a, piece.b)]
+        known = next((c for c in reversed(same) if _on_one_line(c, piece)), None)
+        if known is None:
+            made.append(piece)
+            continue
+        known.last = max(known.last, piece.last)
+        known.at = np.concatenate([known.at, piece.at])
+        known.there = np.concatenate([known.there, piece.there])
+    return made
+
+
+def _on_one_line(one: Chain, later: Chain) -> bool:
+    gap = (later.first - one.last) * FRAME_S
+    drift = abs(later.offset - one.offset) * FRAME_S
+    return gap < GAP_S and drift < 0.15 + 0.025 * max(later.last - one.first, 0) * FRAME_S

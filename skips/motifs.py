@@ -1,0 +1,301 @@
+"""From pairs of recordings that agree to motifs: what recurs, where it begins and ends, and where it is heard.
+
+Each recording's stretches are voted by the pairs that name them; stretches that pairs link are one motif. One
+occurrence is the motif's template. Its edges are where the evidence of all other occurrences together turns, and are
+projected onto each of them, which mends those that a fade or a voice blurs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from skips.frames import (
+    FRAME_S,
+    Line,
+    Sound,
+    Sounds,
+    agreement,
+    best_run,
+    edge,
+    extent,
+    lined_up,
+)
+from skips.join import Chain
+
+LEAST_S = 3.5  # of a stretch: shorter ones are phrases
+REST_S = 5.0  # of what another stretch leaves of one
+SURE = 60.0  # nats of a pair
+SCORE = 0.62  # mean likeness of a pair
+SAME = 0.75  # IoU of two views of one stretch
+JURY = 24  # occurrences that an edge is sought with
+MARGIN = 96  # frames around a motif that its clip has, 3 s
+EDGE = 94  # frames around a template's edge in which the jury seeks it, 3 s
+MISSING = 78  # frames that must be lacking before an occurrence counts as a part, 2.5 s
+DIFFERENT = -1.6  # nats a frame below which a stretch is another sound
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Frames `start` to `end` of recording `a`, and where `line` takes them in `b`, are one sound."""
+
+    a: int
+    b: int
+    start: float
+    end: float
+    line: Line
+    score: float
+    sure: float
+
+    def side(self, which: int) -> tuple[int, float, float]:
+        """Recording, first and last frame of a side."""
+        if which == 0:
+            return self.a, self.start, self.end
+        return self.b, float(self.line(self.start)), float(self.line(self.end))
+
+
+def agree(found: Sequence[Chain], sounds: Sounds) -> list[Pair]:
+    """The chains whose recordings agree frame by frame, and how far."""
+    pairs = []
+    for chain in found:
+        one, other = sounds[chain.a], sounds[chain.b]
+        line = lined_up(one, other, chain.first, chain.last, Line(1.0, chain.offset))
+        far = extent(one, other, line, chain.first, chain.last) if line else None
+        if line and far and far.end - far.start >= LEAST_S / FRAME_S and far.sure >= SURE and far.score >= SCORE:
+            pairs.append(Pair(chain.a, chain.b, far.start, far.end, line, far.score, far.sure))
+    return pairs
+
+
+@dataclass
+class Stretch:
+    """Frames `start` to `end` of a recording that pairs agree on; `support` is in how many other places it is heard."""
+
+    recording: int
+    start: float
+    end: float
+    support: int
+
+
+def stretches(pairs: Sequence[Pair]) -> list[Stretch]:
+    """The stretches of every recording: of overlapping views, that of most other places wins, and the others keep what
+    it leaves of them."""
+    views: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
+    for pair in pairs:
+        for which in (0, 1):
+            recording, start, end = pair.side(which)
+            other, there, _ = pair.side(1 - which)
+            # A spot may be heard twice in one recording, so a place is a recording and a time there.
+            views[recording].append((start, end, other * 1e7 + round(there / 150)))
+    found: list[Stretch] = []
+    for recording, seen in sorted(views.items()):
+        start, end, place = np.array(seen).T
+        while len(start):
+            length = end - start
+            shared = np.clip(np.minimum.outer(end, end) - np.maximum.outer(start, start), 0, None)
+            same = shared / np.maximum(length[:, None] + length[None] - shared, 1e-9) > SAME
+            counts = np.array([len(np.unique(place[row])) for row in same])
+            best = int(np.argmax(counts + 1e-6 * length))
+            first, last = float(np.median(start[same[best]])), float(np.median(end[same[best]]))
+            found.append(Stretch(recording, first, last, int(counts[best])))
+            start, end, place = _left(start, end, place, first, last, same[best])
+    return found
+
+
+def _left(
+    start: np.ndarray, end: np.ndarray, place: np.ndarray, first: float, last: float, gone: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What views keep outside frames `first` to `last`, where that is long enough to be something of its own."""
+    before = ~gone & (np.minimum(end, first) - start >= REST_S / FRAME_S)
+    after = ~gone & (end - np.maximum(start, last) >= REST_S / FRAME_S)
+    return (
+        np.concatenate([start[before], np.maximum(start, last)[after]]),
+        np.concatenate([np.minimum(end, first)[before], end[after]]),
+        np.concatenate([place[before], place[after]]),
+    )
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """Where a motif is heard: frames `start` to `end` of a recording play `part` (shares) of it, on `line` from the
+    frames of its clip. `score` is the mean likeness of movement, `sure` the evidence in nats."""
+
+    recording: int
+    start: float
+    end: float
+    line: Line
+    score: float
+    sure: float
+    part: tuple[float, float] = (0.0, 1.0)
+
+    def covers(self, other: Occurrence, share: float = 0.5) -> bool:
+        """Whether the two overlap by more than a share of the shorter one."""
+        if self.recording != other.recording:
+            return False
+        common = min(self.end, other.end) - max(self.start, other.start)
+        return common > share * min(self.end - self.start, other.end - other.start)
+
+
+@dataclass
+class Motif:
+    """What recurs: frames `start` to `end` of `clip`, a piece of a recording with some seconds around it, and its
+    occurrences. The name is the hash of what is heard, so it stays when recordings come and go."""
+
+    clip: Sound
+    start: float
+    end: float
+    occurrences: list[Occurrence]
+
+    @cached_property
+    def motif_id(self) -> str:
+        return hashlib.sha256(self.clip.frames.tobytes()).hexdigest()[:16]
+
+    @property
+    def duration_s(self) -> float:
+        return (self.end - self.start) * FRAME_S
+
+
+def motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:
+    """The motifs that the pairs make, with at least two occurrences each."""
+    found = stretches(pairs)
+    links = _links(pairs, found)
+    made = []
+    for group in _groups(len(found), links):
+        if len(group) < 2:
+            continue
+        made.append(_motif(group, found, links, sounds))
+    return [m for m in made if len(m.occurrences) > 1]
+
+
+Links = dict[int, list[tuple[int, Line, float]]]  # stretch → (other stretch, line to it, score)
+
+
+def _links(pairs: Sequence[Pair], found: Sequence[Stretch]) -> Links:
+    """Stretches that a pair joins: what it says of one lies for the most part in the other."""
+    by_recording: dict[int, list[int]] = defaultdict(list)
+    for number, stretch in enumerate(found):
+        by_recording[stretch.recording].append(number)
+    links: Links = defaultdict(list)
+    for pair in pairs:
+        for x in by_recording[pair.a]:
+            first, last = max(pair.start, found[x].start), min(pair.end, found[x].end)
+            if last - first < 0.5 * min(found[x].end - found[x].start, pair.end - pair.start):
+                continue
+            start, end = float(pair.line(first)), float(pair.line(last))
+            for y in by_recording[pair.b]:
+                common = min(end, found[y].end) - max(start, found[y].start)
+                if x != y and common > 0.8 * (end - start):
+                    links[x].append((y, pair.line, pair.score))
+                    links[y].append((x, pair.line.inverse(), pair.score))
+    return links
+
+
+def _groups(count: int, links: Links) -> list[list[int]]:
+    """Connected stretches."""
+    seen: set[int] = set()
+    groups = []
+    for first in range(count):
+        if first in seen:
+            continue
+        seen.add(first)
+        group, waiting = [first], deque([first])
+        while waiting:
+            for other, _, _ in links.get(waiting.popleft(), ()):
+                if other not in seen:
+                    seen.add(other)
+                    group.append(other)
+                    waiting.append(other)
+        groups.append(group)
+    return groups
+
+
+def _motif(group: list[int], found: Sequence[Stretch], links: Links, sounds: Sounds) -> Motif:
+    """Makes one occurrence the template, finds its edges with the others, and takes them to each."""
+    longest = np.quantile([found[i].end - found[i].start for i in group], 0.75)
+
+    def worth(i: int) -> tuple[bool, int, float]:
+        scores = [score for _, _, score in links[i]]
+        return found[i].end - found[i].start > 0.8 * longest, found[i].support, sum(scores) / len(scores)
+
+    best = max(group, key=worth)
+    template = found[best]
+    lines = _lines(best, links)
+    own = sounds[template.recording]
+    exact: dict[int, Line] = {}
+    for i in group:
+        if i == best:
+            continue
+        back = lines[i].inverse()
+        first = max(template.start, float(back(found[i].start)))
+        last = min(template.end, float(back(found[i].end)))
+        better = lined_up(own, sounds[found[i].recording], first, last, lines[i])
+        exact[i] = better or lines[i]
+    jury = sorted(exact, key=lambda i: -(found[i].end - found[i].start))[:JURY]
+    start, end = _edges(template, [(sounds[found[i].recording], exact[i]) for i in jury], own)
+    low, high = max(0, int(start) - MARGIN), min(len(own), int(end) + MARGIN)
+    motif = Motif(Sound(own.frames[low:high].copy(), own.loud), start - low, end - low, [])
+    for i, line in exact.items():
+        heard = occurrence(motif, sounds[found[i].recording], found[i].recording, line.later(low))
+        if heard is not None:
+            motif.occurrences.append(heard)
+    if motif.occurrences:
+        score = float(np.mean([o.score for o in motif.occurrences]))
+        sure = float(np.mean([o.sure for o in motif.occurrences]))
+        motif.occurrences.append(Occurrence(template.recording, start, end, Line(1.0, float(low)), score, sure))
+    motif.occurrences.sort(key=lambda o: (o.recording, o.start))
+    return motif
+
+
+def _lines(first: int, links: Links) -> dict[int, Line]:
+    """Lines from a stretch to all that it is linked with, over the fewest pairs."""
+    lines = {first: Line(1.0, 0.0)}
+    waiting = deque([first])
+    while waiting:
+        here = waiting.popleft()
+        for other, line, _ in sorted(links.get(here, ()), key=lambda link: -link[2]):
+            if other not in lines:
+                lines[other] = lines[here].then(line)
+                waiting.append(other)
+    return lines
+
+
+def _edges(template: Stretch, others: list[tuple[Sound, Line]], own: Sound) -> tuple[float, float]:
+    """First and last frame of the template, where the mean evidence of the others turns."""
+    found = []
+    for near, side in ((template.start, -1), (template.end, 1)):
+        low, high = int(near) - EDGE, int(near) + EDGE + 1
+        total = np.zeros(high - low)
+        for other, line in others:
+            both = agreement(own, other, line, low, high)
+            gain = np.full(high - low, -1.0)  # what one of them lacks is not shared
+            gain[both.at - low] = both.sharp
+            total += gain
+        sums = np.concatenate([[0.0], np.cumsum(total)])
+        found.append(low + (int(np.argmax(sums)) if side > 0 else int(np.argmin(sums))) - 0.5)
+    start, end = found
+    return (max(start, 0.0), end) if end - start > LEAST_S / FRAME_S / 2 else (template.start, template.end)
+
+
+def occurrence(motif: Motif, sound: Sound, recording: int, line: Line) -> Occurrence | None:
+    """The motif in a recording on a line from its clip; only a part of it where the rest is clearly another sound."""
+    both = agreement(motif.clip, sound, line, int(np.ceil(motif.start)), int(motif.end) + 1)
+    at, gain, sharp = both.at, both.broad, both.sharp
+    first, last = best_run(gain)
+    if last <= first:
+        return None
+    start, end = motif.start, motif.end
+    if at[first] - motif.start > MISSING and (first == 0 or gain[:first].mean() < DIFFERENT):
+        start = at[min(edge(sharp, first, -1), len(at) - 1)] - 0.5
+    if motif.end - at[last - 1] > MISSING and (last == len(at) or gain[last:].mean() < DIFFERENT):
+        end = at[max(edge(sharp, last, 1) - 1, 0)] + 0.5
+    if end - start < LEAST_S / FRAME_S / 2:
+        return None
+    length = motif.end - motif.start
+    part = (float((start - motif.start) / length), float((end - motif.start) / length))
+    low, high = max(0.0, float(line(start))), min(len(sound) - 1.0, float(line(end)))
+    score, sure = float(both.moved[first:last].mean()), float(gain[first:last].sum())
+    return Occurrence(recording, low, high, line, score, sure, part)

@@ -1,0 +1,32 @@
+"""Silence: stretches far below the recording's loud moments."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skips.frames import FRAME_S, STEP_DB
+
+BELOW_DB = 40.0  # under the 95th percentile of the recording's level
+INAUDIBLE = 60  # steps of a frame's bytes, -66 dBFS: silence in any recording
+LEAST_S = 2.0
+PEAK_DB = 12.0  # of a band over the median band: what is quiet with a peak is quiet music
+
+
+def silences(frames: np.ndarray) -> list[tuple[float, float, bool]]:
+    """(start, end, flat) of the silent stretches of a recording's frames, uint8 (n, bands): seconds, and whether there
+    is no tone in it. A recording that is silent throughout has one; one that never is loud is measured all the same."""
+    if not len(frames):
+        return []
+    power = 10 ** (frames.astype(np.float32) * (STEP_DB / 10))
+    level = 10 * np.log10(power.mean(axis=1))
+    loud = float(np.percentile(level, 95))
+    quiet = level < max(loud - BELOW_DB, INAUDIBLE * STEP_DB)
+    turns = np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]]))
+    found = []
+    for first, last in zip(np.flatnonzero(turns == 1), np.flatnonzero(turns == -1), strict=True):
+        start, end = max(0.0, (first - 0.5) * FRAME_S), (last - 0.5) * FRAME_S
+        if end - start < LEAST_S:
+            continue
+        bands = 10 * np.log10(power[first:last].mean(axis=0))
+        found.append((float(start), float(end), bool(bands.max() - np.median(bands) < PEAK_DB)))
+    return found
