@@ -38,7 +38,7 @@ def decide(
 ) -> dict[int, list[Marker]]:
     """The markers of every episode, by recording number, ordered and disjoint.
 
-    `silences` are (start, end, flat) by recording, `cues` and `music` tell of a span what is said and how much of it is
+    `silences` are (start, end, steady) by recording, `cues` and `music` tell of a span what is said and how much of it is
     music, `host_read` are the ads that the transcript shows. Tracks get none: what repeats in music is music.
     """
     sizes = Counter(r.show for r in known.recordings.values())
@@ -110,8 +110,8 @@ def ordered(
     kept: list[Marker] = []
     for marker in sorted(repeated, key=lambda m: (m.action != "auto", -m.occurrences, m.start_s)):
         kept += _outside(marker, kept, LEAST_S)
-    for start, end, flat in silent:
-        action, confidence = ("auto", 0.95) if flat else ("ask", 0.6)
+    for start, end, steady in silent:
+        action, confidence = ("auto", 0.95) if steady else ("ask", 0.6)
         kept += _outside(Marker("silence", start, min(end, duration_s), confidence, 1, "", action, "silence"), kept, SILENCE_S)
     for marker in host_read:
         kept += _outside(marker, kept, LEAST_S)

@@ -255,8 +255,9 @@ def extent(one: Sound, other: Sound, line: Line, first: float, last: float) -> E
     return Extent(float(both.at[start]) - 0.5, float(both.at[end - 1]) + 0.5, score, sure)
 
 
-def edge(gain: np.ndarray, near: int, side: int) -> int:
-    """The position around `near` that parts evidence for from evidence against: `side` -1 is a start, 1 an end."""
-    low, high = max(0, near - NEAR), min(len(gain), near + NEAR)
+def edge(gain: np.ndarray, near: int, side: int, reach: int = NEAR) -> int:
+    """The position within `reach` of `near` that parts evidence for from evidence against: `side` -1 is a start, 1 an
+    end."""
+    low, high = max(0, near - reach), min(len(gain), near + reach)
     sums = np.concatenate([[0.0], np.cumsum(gain[low:high])])
     return low + int(np.argmax(sums) if side > 0 else np.argmin(sums))

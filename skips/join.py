@@ -135,6 +135,12 @@ class Chain:
     def offset(self) -> float:
         return float(np.median(self.there - self.at))
 
+    def between(self, low: float, high: float) -> Chain | None:
+        """What of it lies between two frames of `a`; None if that is no chain."""
+        keep = (self.at >= low) & (self.at <= high)
+        at, there = self.at[keep], self.there[keep]
+        return Chain(self.a, self.b, at.min(), at.max(), at, there) if _is_chain(at) else None
+
 
 def chains(found: Hits) -> list[Chain]:
     """Hits gathered into chains: neighbours in time and in offset are linked, and what lies on one line is joined over
@@ -163,13 +169,17 @@ def chains(found: Hits) -> list[Chain]:
     made = []
     for piece in pieces:
         at = found.at_a[piece]
-        if len(np.unique(at)) < LEAST_HITS or (at.max() - at.min()) * FRAME_S < LEAST_SPAN_S:
+        if not _is_chain(at):
             continue
         first = piece[0]
         made.append(
             Chain(int(found.a[first]), int(found.b[first]), at.min(), at.max(), at, found.at_b[piece])
         )
     return _joined(made)
+
+
+def _is_chain(at: np.ndarray) -> bool:
+    return len(np.unique(at)) >= LEAST_HITS and (at.max() - at.min()) * FRAME_S >= LEAST_SPAN_S
 
 
 def _joined(pieces: list[Chain]) -> list[Chain]:

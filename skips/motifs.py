@@ -17,6 +17,8 @@ import numpy as np
 
 from skips.frames import (
     FRAME_S,
+    NEAR,
+    Extent,
     Line,
     Sound,
     Sounds,
@@ -29,13 +31,15 @@ from skips.frames import (
 from skips.join import Chain
 
 LEAST_S = 3.5  # of a stretch: shorter ones are phrases
+SPLIT_S = 8.0  # a chain that long may be two
+DEPTH = 3  # how often a chain is cut
 REST_S = 5.0  # of what another stretch leaves of one
 SURE = 60.0  # nats of a pair
-SCORE = 0.62  # mean likeness of a pair
+SCORE, RATE = 0.62, 1.5  # mean likeness of a pair, and its nats a frame
 SAME = 0.75  # IoU of two views of one stretch
 JURY = 24  # occurrences that an edge is sought with
 MARGIN = 96  # frames around a motif that its clip has, 3 s
-EDGE = 94  # frames around a template's edge in which the jury seeks it, 3 s
+EDGE = 94  # frames around a template that the jury hears, 3 s
 MISSING = 78  # frames that must be lacking before an occurrence counts as a part, 2.5 s
 DIFFERENT = -1.6  # nats a frame below which a stretch is another sound
 
@@ -60,15 +64,30 @@ class Pair:
 
 
 def agree(found: Sequence[Chain], sounds: Sounds) -> list[Pair]:
-    """The chains whose recordings agree frame by frame, and how far."""
+    """The chains whose recordings agree frame by frame, and how far. What a chain holds beyond that is tried by itself:
+    two spots one after the other in both recordings make one chain, though one may play faster."""
     pairs = []
-    for chain in found:
+    waiting = [(chain, 0) for chain in found]
+    while waiting:
+        chain, depth = waiting.pop()
         one, other = sounds[chain.a], sounds[chain.b]
         line = lined_up(one, other, chain.first, chain.last, Line(1.0, chain.offset))
         far = extent(one, other, line, chain.first, chain.last) if line else None
-        if line and far and far.end - far.start >= LEAST_S / FRAME_S and far.sure >= SURE and far.score >= SCORE:
-            pairs.append(Pair(chain.a, chain.b, far.start, far.end, line, far.score, far.sure))
+        middle = (chain.first + chain.last) / 2
+        if line and far and _sure(far):
+            if far.end - far.start >= LEAST_S / FRAME_S:
+                pairs.append(Pair(chain.a, chain.b, far.start, far.end, line, far.score, far.sure))
+            cuts = [(-np.inf, far.start), (far.end, np.inf)]
+        else:
+            cuts = [(-np.inf, middle), (middle, np.inf)] if chain.last - chain.first > SPLIT_S / FRAME_S else []
+        if depth < DEPTH:
+            waiting += [(piece, depth + 1) for low, high in cuts if (piece := chain.between(low, high))]
     return pairs
+
+
+def _sure(far: Extent) -> bool:
+    rate = far.sure / (far.end - far.start)
+    return far.sure >= SURE and far.score >= SCORE and rate >= RATE
 
 
 @dataclass
@@ -264,20 +283,21 @@ def _lines(first: int, links: Links) -> dict[int, Line]:
 
 
 def _edges(template: Stretch, others: list[tuple[Sound, Line]], own: Sound) -> tuple[float, float]:
-    """First and last frame of the template, where the mean evidence of the others turns."""
-    found = []
-    for near, side in ((template.start, -1), (template.end, 1)):
-        low, high = int(near) - EDGE, int(near) + EDGE + 1
-        total = np.zeros(high - low)
-        for other, line in others:
-            both = agreement(own, other, line, low, high)
-            gain = np.full(high - low, -1.0)  # what one of them lacks is not shared
-            gain[both.at - low] = both.sharp
+    """First and last frame of the template, where the evidence of all others together turns."""
+    low, high = int(template.start) - EDGE, int(template.end) + EDGE + 1
+    broad, sharp = np.zeros(high - low), np.zeros(high - low)
+    for other, line in others:
+        both = agreement(own, other, line, low, high)
+        # What one of them lacks is not shared.
+        for total, own_evidence in ((broad, both.broad), (sharp, both.sharp)):
+            gain = np.full(high - low, -1.0)
+            gain[both.at - low] = own_evidence
             total += gain
-        sums = np.concatenate([[0.0], np.cumsum(total)])
-        found.append(low + (int(np.argmax(sums)) if side > 0 else int(np.argmin(sums))) - 0.5)
-    start, end = found
-    return (max(start, 0.0), end) if end - start > LEAST_S / FRAME_S / 2 else (template.start, template.end)
+    start, end = best_run(broad)
+    if end - start < LEAST_S / FRAME_S / 2:
+        return template.start, template.end
+    near = min(NEAR, (end - start) // 4)
+    return max(low + edge(sharp, start, -1, near) - 0.5, 0.0), low + edge(sharp, end, 1, near) - 0.5
 
 
 def occurrence(motif: Motif, sound: Sound, recording: int, line: Line) -> Occurrence | None:
