@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -26,6 +27,7 @@ from core.errors import BadItem
 BLOCK_FRAMES = 65_536  # 1.5 s at 44.1 kHz: large enough for NumPy, small enough for the cache
 MIN_MISSING_S = 0.25  # below this, decoders' delays and paddings explain what is missing
 MAX_MISSING = 0.01  # share of the stated duration that may be missing before the file counts as damaged
+CANCELLED = 0.02  # share of its energy that stereo keeps in the mean when one channel is the other, inverted
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000  # Hz
 
 # What brings a sample of each PCM type to full scale ±1: (offset, factor).
@@ -62,7 +64,19 @@ def decode_audio(path: str | Path, limits: Limits = Limits(), listeners: Sequenc
         for block in decode.blocks(container, stream):
             decode.take(block)
         decode.check_complete(stated)
-        return decode.finish()
+        audio = decode.finish()
+    return _one_channel(path, limits, audio) if decode.cancelled else audio
+
+
+def _one_channel(path: Path, limits: Limits, audio: Audio) -> Audio:
+    """The first channel instead of the mix, for a file whose channels cancel each other out: one of them is inverted,
+    and the mean of both would be next to silence."""
+    with open_audio(path) as (container, stream):
+        again = _Decode(path, limits, (), audio.duration_s)
+        again.first_only = True
+        for block in again.blocks(container, stream):
+            again.take(block)
+        return replace(audio, samples=again.finish().samples)
 
 
 def _index_duration(container: InputContainer, stream: AudioStream) -> float | None:
@@ -105,6 +119,8 @@ class _Decode:
         self.last_failed = False
         self.mono = np.empty(int((stated_s or 60.0) * SAMPLE_RATE) + SAMPLE_RATE, np.float32)
         self.weights = np.empty(0, np.float32)
+        self.first_only = False  # the first channel instead of the mean of all
+        self.mixed_energy = self.channel_energy = 0.0  # of the mean, and of the channels, summed over samples
         self.resampler: soxr.ResampleStream | None = None
 
     def blocks(self, container: InputContainer, stream: AudioStream) -> Iterator[np.ndarray]:
@@ -165,6 +181,8 @@ class _Decode:
         if self.channels > self.limits.max_channels:
             raise BadItem("too_many_channels", f"{self.channels} channels; {self.limits.max_channels} are allowed")
         self.weights = np.full(self.channels, 1 / self.channels, np.float32)
+        if self.first_only:
+            self.weights[:] = np.eye(1, self.channels)
         if self.rate != SAMPLE_RATE:
             self.resampler = soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         for listener in self.listeners:
@@ -177,6 +195,9 @@ class _Decode:
         if not math.isfinite(float(mono.sum(dtype=np.float64))) and not np.isfinite(block).all():
             at_s = (self.frames + int(np.argmin(np.isfinite(block).all(axis=1)))) / self.rate
             raise BadItem("non_finite_samples", f"NaN or infinite sample at {at_s:.3f} s")
+        if self.channels == 2:
+            self.mixed_energy += float(np.vdot(mono, mono))
+            self.channel_energy += float(np.vdot(block, block)) / 2
         self.frames += len(block)
         if self.frames > self.limits.max_audio_s * self.rate:
             raise BadItem("too_long", f"more than {_hours(self.limits.max_audio_s)}, which is the limit")
@@ -190,6 +211,11 @@ class _Decode:
             self.mono.resize(max(need, len(self.mono) * 3 // 2), refcheck=False)
         self.mono[self.length : need] = mono
         self.length = need
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether two channels cancel each other out: unrelated ones keep half of their energy in the mean."""
+        return self.channels == 2 and not self.first_only and self.mixed_energy < CANCELLED * self.channel_energy
 
     def check_complete(self, stated: Declared) -> None:
         """Raise unless what was decoded is what the file states, up to `MAX_MISSING`."""

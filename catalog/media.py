@@ -28,7 +28,8 @@ class Audio:
     """One decoded audio file.
 
     `samples`: float32 mono at `SAMPLE_RATE`, shape (n,). `duration_s`, `source_sample_rate` and `source_channels`
-    describe the file. `heard` holds the listeners that heard the native-rate audio during the decode, by name.
+    describe the file; `sha256` is of its bytes where somebody asked ("" elsewhere). `heard` holds the listeners that
+    heard the native-rate audio during the decode, by name.
     """
 
     samples: np.ndarray
@@ -36,6 +37,7 @@ class Audio:
     source_sample_rate: int = SAMPLE_RATE
     source_channels: int = 1
     heard: Mapping[str, Listener] = field(default_factory=dict)
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

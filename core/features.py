@@ -35,6 +35,7 @@ class View:
     description: str
     stable_name: str | None = None  # what feature services call it, where `name` carries a model
     room: str = "offline"  # folder of the store: "offline" is Feast's, "beside" holds what Feast does not see
+    group_rows: int = 65_536  # rows of a row group of its parts: few where rows are large and read one by one
 
     @property
     def folder(self) -> str:
@@ -140,7 +141,26 @@ SHOW = _view(
     entity=SHOW_ENTITY,
 )
 
-FAMILIES = (CONTENT, ACOUSTIC, SPEECH, TEXT_SIGNALS, VISUAL, SHOW)
+FLOATS = pa.list_(pa.field("element", F32))
+INTS = pa.list_(pa.field("element", I64))
+
+SKIPS = _view(
+    "skips",
+    "What a listener can skip: parallel lists, one entry a marker, by start; known from the moment it was found.",
+    ("audio_sha256", STR, "SHA-256 of the audio file that the markers hold for; a player applies them to no other"),
+    ("audio_duration_s", F32, "decoded duration of that file in seconds"),
+    ("algorithm", STR, "version of the algorithm that found them"),
+    ("marker_kind", STRINGS, "intro, outro, ad, jingle, recap or silence"),
+    ("marker_start_s", FLOATS, "start in seconds"),
+    ("marker_end_s", FLOATS, "end in seconds"),
+    ("marker_confidence", FLOATS, "confidence, 0 to 1"),
+    ("marker_occurrences", INTS, "how often it is heard over the catalogue; 1 for silence and host-read ads"),
+    ("marker_motif_id", STRINGS, "the motif that recurs; empty for silence and host-read ads"),
+    ("marker_action", STRINGS, "auto: skip it; ask: offer to"),
+    ("marker_source", STRINGS, "how it was found: repeat, silence or transcript"),
+)
+
+FAMILIES = (CONTENT, ACOUSTIC, SPEECH, TEXT_SIGNALS, VISUAL, SKIPS, SHOW)
 MODALITIES = ("text", "audio", "image")
 
 
@@ -182,5 +202,21 @@ WORDS = View(
     ),
     "Words of a transcript with their times, several rows a content.",
     room="beside",
+)
+FINGERPRINT = View(
+    "fingerprint",
+    CONTENT_ENTITY,
+    (
+        Feature("audio_sha256", STR, "SHA-256 of the audio file"),
+        Feature("duration_s", pa.float64(), "decoded duration in seconds"),
+        Feature("frames", pa.binary(), "log-band frames, uint8, one row of 32 every 32 ms, deflated"),
+        Feature("frame_count", I64, "number of frames"),
+        Feature("silence_start_s", FLOATS, "starts of silent stretches in seconds"),
+        Feature("silence_end_s", FLOATS, "their ends in seconds"),
+        Feature("silence_steady", pa.list_(pa.field("element", BOOL)), "whether their level stays where it is"),
+    ),
+    "What the audio sounds like at each moment, to find what repeats.",
+    room="beside",
+    group_rows=1,
 )
 SIDE_TABLES = {view.name: view for view in (SEGMENTS, WORDS)}

@@ -48,7 +48,7 @@ class Tables:
         table = rows.select(view.schema.names).cast(view.schema)
         stamp = created.strftime("%Y%m%dT%H%M%S%f")
         path = f"{view.folder}/date={created:%Y-%m-%d}/part-{stamp}-{name}.parquet"
-        self.storage.write(path, encode(table))
+        self.storage.write(path, encode(table, view.group_rows))
         return path
 
     def ensure(self, view: View) -> None:
@@ -111,11 +111,12 @@ def query(sql: str, **tables: pa.Table) -> pa.Table:
             connection.unregister(name)
 
 
-def encode(table: pa.Table) -> bytes:
-    """Parquet bytes. Strings are dictionary-encoded; vectors are not (their values do not repeat)."""
+def encode(table: pa.Table, group_rows: int = ROW_GROUP_ROWS) -> bytes:
+    """Parquet bytes, with so many rows a row group. Strings are dictionary-encoded; vectors are not (their values
+    do not repeat)."""
     plain = [f.name for f in table.schema if pa.types.is_string(f.type)]
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", use_dictionary=plain, row_group_size=ROW_GROUP_ROWS)
+    pq.write_table(table, sink, compression="zstd", use_dictionary=plain, row_group_size=group_rows)
     return sink.getvalue()
 
 

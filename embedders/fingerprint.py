@@ -110,9 +110,7 @@ def _projection() -> np.ndarray:
     return np.ascontiguousarray(transform() @ learnt)
 
 
-def patches(
-    found: np.ndarray, hop: int = PATCH_HOP, loud: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def patches(found: np.ndarray, hop: int = PATCH_HOP, loud: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors of the patches around every `hop`-th frame: float32 (m, 64), and those frames' numbers, int32 (m,).
 
     `found` are frames, uint8 (n, 32). Patches in which next to nothing moves are left out. Cosines of patches of the

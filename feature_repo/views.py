@@ -35,6 +35,7 @@ from core.features import (
     FAMILIES,
     SHOW,
     SHOW_ENTITY,
+    SKIPS,
     SPEECH,
     TEXT_SIGNALS,
     VISUAL,
@@ -77,7 +78,7 @@ SERVICES: dict[str, tuple[tuple[View, ...], tuple[str, ...], str]] = {
         ("text", "audio", "image"),
         "What a policy decision looks at",
     ),
-    "playback": ((CONTENT, ACOUSTIC), (), "What a player needs: duration, loudness, tempo"),
+    "playback": ((CONTENT, ACOUSTIC, SKIPS), (), "What a player needs: duration, loudness, tempo, what can be skipped"),
 }
 SHOW_SERVICE = "show"
 SIMILARITY_SERVICE = "similarity"

@@ -11,12 +11,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.errors import BadItem, EarmarkError, ModelError, StorageError
-from core.features import SIDE_TABLES
+from core.features import FINGERPRINT, SIDE_TABLES
 from core.tables import now_us, rows_to_table
 from pipelines import quarantine
 from pipelines.context import Run, one_thread_per_model
@@ -219,10 +219,14 @@ def _told(error: Exception) -> str:
 
 def _read_audio(run: Run, item: Row, stages: list[Stage]) -> Any:
     from catalog.audio import decode_audio
+    from catalog.identity import sha256_of
 
     listeners = [listener for stage in stages for listener in stage.listeners()]
     with run.resolver.open(item["audio_uri"]) as path:
-        return decode_audio(path, limits=run.config.limits, listeners=listeners)
+        audio = decode_audio(path, limits=run.config.limits, listeners=listeners)
+        # Markers hold for these very bytes.
+        hashed = any(stage.view is FINGERPRINT for stage in stages)
+        return replace(audio, sha256=sha256_of(path)) if hashed else audio
 
 
 def _read_image(run: Run, item: Row, stages: list[Stage]) -> Any:

@@ -47,7 +47,10 @@ def merge(layout: Layout, view: View, metadata: Mapping[str, str]) -> Merged:
         sink, schema.with_metadata(dict(metadata)), compression="zstd", use_dictionary=strings
     ) as writer:
         for table in _row_groups(layout, schema, keep):
-            writer.write_table(table.replace_schema_metadata(writer.schema.metadata), row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(
+                table.replace_schema_metadata(writer.schema.metadata),
+                row_group_size=min(ROW_GROUP_ROWS, view.group_rows),
+            )
     return Merged(sink.getvalue(), int(keep.sum()), int(keep.size - keep.sum()), created)
 
 

@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.errors import NotFound, StorageError
-from core.features import CONTENT, FAMILIES, SIDE_TABLES, View
+from core.features import CONTENT, FAMILIES, FINGERPRINT, SIDE_TABLES, View
 from core.keys import REMOVED
 from core.storage import Storage
 from core.tables import decode, encode, now_us, rows_to_table
-from pipelines import quarantine
+from pipelines import quarantine, skips
 from pipelines.context import Run, local_root
 
 FOLDER = "removed"
@@ -110,6 +110,7 @@ def _bury(run: Run, content_ids: Sequence[str], cause: str, *, logged: bool = Fa
         if view.name == CONTENT.name:
             _forget_online(run, content_ids)
             _forget_index(run, content_ids)
+            skips.forget(run, content_ids)
             gone = set(content_ids)
             healed = [key for key in quarantine.open_keys(run.storage) if key[0] in gone]
             quarantine.record(run.storage, now, "removed", [], healed)
@@ -126,7 +127,7 @@ def _after(now: datetime, event: datetime) -> datetime:
 
 def stored_views(storage: Storage) -> list[View]:
     """Every view of contents that has parts in the store, whatever model made it."""
-    families = {view.name: view for view in FAMILIES if view.entity == CONTENT.entity}
+    families = {view.name: view for view in (*FAMILIES, FINGERPRINT) if view.entity == CONTENT.entity}
     found: dict[str, View] = {}
     for room in ("offline", "beside"):
         for entry in storage.entries(room):
@@ -191,8 +192,9 @@ def _erase(run: Run, content_ids: set[str]) -> None:
             hit = pa.compute.is_in(rows["content_id"], value_set=ids)
             dead = pa.compute.and_(hit, pa.compute.not_equal(rows[WORK_KEY], REMOVED))
             if pa.compute.any(dead).as_py():
-                run.storage.write(part.path, encode(rows.filter(pa.compute.invert(dead))))
+                run.storage.write(part.path, encode(rows.filter(pa.compute.invert(dead)), view.group_rows))
     _forget_index(run, sorted(content_ids), purge=True)
+    skips.forget(run, content_ids, erase=True)
     quarantine.erase(run.storage, content_ids, now_us())
     for entry in run.storage.entries("runs"):
         if entry.path.endswith(".parquet"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.contracts import CONTENT_SCHEMA
-from core.features import ACOUSTIC, CONTENT, SPEECH, TEXT_SIGNALS, VISUAL, View, embedding_view, raw_view
+from core.features import ACOUSTIC, CONTENT, FINGERPRINT, SPEECH, TEXT_SIGNALS, VISUAL, View, embedding_view, raw_view
 from core.keys import digest, work_key
 from pipelines.context import Run
 
@@ -16,6 +17,7 @@ Modality = Literal["none", "audio", "image", "text"]
 
 # Raised when reading or decoding hands other samples, pixels or words to the models than before.
 MEDIA_VERSION = 1
+FINGERPRINT_ID = "log-band-patches-1"  # embedders.fingerprint's, which is not imported to plan
 TEXT_FIELDS = ("title", "description", "text", "language")
 
 
@@ -57,6 +59,33 @@ def content_stage() -> Stage:
     return Stage("content", "none", CONTENT, "none", 1, run)
 
 
+def fingerprint_stage() -> Stage:
+    """Keeps what audio sounds like at each moment, for the skips to be found over the catalogue."""
+
+    def run(batch: Sequence[Any]) -> list[Row]:
+        from embedders.fingerprint import frames
+        from skips.silence import silences
+
+        rows = []
+        for audio in batch:
+            found = frames(audio.samples)
+            silent = silences(found)
+            rows.append(
+                {
+                    "audio_sha256": audio.sha256,
+                    "duration_s": audio.duration_s,
+                    "frames": zlib.compress(found.tobytes(), 1),
+                    "frame_count": len(found),
+                    "silence_start_s": [start for start, _, _ in silent],
+                    "silence_end_s": [end for _, end, _ in silent],
+                    "silence_steady": [steady for _, _, steady in silent],
+                }
+            )
+        return rows
+
+    return Stage("fingerprint", "audio", FINGERPRINT, FINGERPRINT_ID, 1, run)
+
+
 def media_stages(run: Run) -> list[Stage]:
     """The stages over audio and pictures."""
     audio, image = run.models.audio.raw, run.models.image
@@ -64,6 +93,7 @@ def media_stages(run: Run) -> list[Stage]:
         _embed("audio_raw", "audio", raw_view("audio", audio.model_id, audio.dim), audio, "vector"),
         _enrich("acoustic", run.enrichers[ACOUSTIC.name]),
         _enrich("speech", run.enrichers[SPEECH.name]),
+        fingerprint_stage(),
         _embed("image", "image", embedding_view("image", image.model_id, image.dim), image, "embedding"),
         _enrich("visual", run.enrichers[VISUAL.name]),
     ]

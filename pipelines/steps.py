@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.errors import CatalogError
-from core.features import ACOUSTIC, CONTENT, SHOW, SPEECH, embedding_view, raw_view
+from core.features import ACOUSTIC, CONTENT, FINGERPRINT, SHOW, SKIPS, SPEECH, embedding_view, raw_view
 from core.keys import REMOVED, digest, work_key
 from core.tables import decode, encode, now_us, query, rows_to_table
 from pipelines import quarantine, removal
@@ -55,7 +55,8 @@ def read(run: Run) -> list[str]:
     media_stages_ = media_stages(run)
     for stage in [content_stage(), *media_stages_, *text_stages(run)]:
         run.tables.ensure(stage.view)
-    run.tables.ensure(SHOW)
+    for view in (SHOW, SKIPS):
+        run.tables.ensure(view)
     candidates, sizes = _media_candidates(run, rows, media_stages_, cache)
     if cache.changed:
         run.storage.write(FILE_CACHE, encode(cache.to_table()))
@@ -110,10 +111,12 @@ def _media_candidates(
             if known is None:
                 known = f"unreadable {getattr(identity, 'reason', 'file')}"
             key = audio_key(known) if modality == "audio" else image_key(known)
+            # Markers hold for a file's very bytes, so for them new tags are a new file.
+            whole = audio_key(getattr(identity, "sha256", known))
             sizes[position] = sizes.get(position, 0) + int(getattr(identity, "size", 0) or 0)
             for stage in stages:
                 if stage.modality == modality:
-                    add(stage, position, row, key)
+                    add(stage, position, row, whole if stage.view is FINGERPRINT else key)
     return candidates, sizes
 
 
@@ -126,7 +129,7 @@ def _reconcile_rejections(
     healed = [key for key in open_now if key[1] == "catalogue" and key[0] not in gone]
     has = {m: {r["content_id"] for r in rows if r[f"{m}_uri"]} for m in ("audio", "image")}
     listed = {row["content_id"] for row in rows}
-    modality = {"audio_raw": "audio", "acoustic": "audio", "speech": "audio", "image": "image", "visual": "image"}
+    modality = {stage.name: stage.modality for stage in media_stages(run)}
     for content_id, stage in open_now:
         needs = modality.get(stage, stage)
         if content_id in listed and needs in has and content_id not in has[needs]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from skips.detect import Known, Recording
 from skips.frames import FRAME_S
 from skips.kinds import Heard, kind_of, recapped
 from skips.markers import Marker
-from skips.motifs import Motif
+from skips.motifs import Motif, Occurrence
 
 AUTO_OCCURRENCES = 3  # of a motif that may be skipped unasked
 AUTO_LIKENESS = 0.45  # of an occurrence that may
 LEAST_S = 3.0
+SHY_S = 0.032  # by which markers stop short of both edges: rather hear an ad's end than miss a word
 SILENCE_S = 2.0
 Cues = Callable[[Recording, float, float], Mapping[str, float]]
 Music = Callable[[Recording, float, float], float | None]
@@ -38,8 +40,8 @@ def decide(
 ) -> dict[int, list[Marker]]:
     """The markers of every episode, by recording number, ordered and disjoint.
 
-    `silences` are (start, end, steady) by recording, `cues` and `music` tell of a span what is said and how much of it is
-    music, `host_read` are the ads that the transcript shows. Tracks get none: what repeats in music is music.
+    `silences` are (start, end, steady) by recording, `cues` and `music` tell of a span what is said and how much of it
+    is music, `host_read` are the ads that the transcript shows. Tracks get none: what repeats in music is music.
     """
     sizes = Counter(r.show for r in known.recordings.values())
     told = [(motif, heard) for motif in known.motifs if (heard := _heard(motif, known, cues, music))]
@@ -63,13 +65,13 @@ def decide(
                 continue
             auto = count >= AUTO_OCCURRENCES and name != "recap" and occurrence.score >= AUTO_LIKENESS
             confidence = repeated * min(1.0, max(0.0, occurrence.score)) ** 0.25
-            found[h.recording].append(
-                Marker(
-                    name, h.start_s, h.end_s, float(confidence), count, motif.motif_id, "auto" if auto else "ask", "repeat"
-                )
-            )
+            action = "auto" if auto else "ask"
+            marker = Marker(name, h.start_s, h.end_s, float(confidence), count, motif.motif_id, action, "repeat")
+            found[h.recording].append(marker)
     return {
-        number: ordered(found[number], silences.get(number, ()), (host_read or {}).get(number, ()), recording.duration_s)
+        number: ordered(
+            found[number], silences.get(number, ()), (host_read or {}).get(number, ()), recording.duration_s
+        )
         for number, recording in known.recordings.items()
         if recording.kind != "track"
     }
@@ -81,7 +83,7 @@ def support(motif: Motif, known: Known) -> int:
     return max(1, round(shares))
 
 
-def _occurrences(motif: Motif, known: Known) -> list:
+def _occurrences(motif: Motif, known: Known) -> list[Occurrence]:
     return [o for o in motif.occurrences if known.recordings[o.recording].kind != "track"]
 
 
@@ -93,7 +95,7 @@ def _heard(motif: Motif, known: Known, cues: Cues, music: Music) -> list[Heard]:
     found = []
     for o in places:
         r = known.recordings[o.recording]
-        start, end = o.start * FRAME_S, min(o.end * FRAME_S, r.duration_s)
+        start, end = o.start * FRAME_S + SHY_S, min(o.end * FRAME_S, r.duration_s) - SHY_S
         found.append(
             Heard(r.number, r.show, r.order, start, end, r.duration_s, cues(r, start, end), music(r, start, end))
         )
@@ -112,7 +114,9 @@ def ordered(
         kept += _outside(marker, kept, LEAST_S)
     for start, end, steady in silent:
         action, confidence = ("auto", 0.95) if steady else ("ask", 0.6)
-        kept += _outside(Marker("silence", start, min(end, duration_s), confidence, 1, "", action, "silence"), kept, SILENCE_S)
+        kept += _outside(
+            Marker("silence", start, min(end, duration_s), confidence, 1, "", action, "silence"), kept, SILENCE_S
+        )
     for marker in host_read:
         kept += _outside(marker, kept, LEAST_S)
     return sorted(kept, key=lambda m: m.start_s)
@@ -133,8 +137,4 @@ def _outside(marker: Marker, kept: Sequence[Marker], least_s: float) -> list[Mar
     start, end = max(pieces, key=lambda p: p[1] - p[0])
     if end - start < least_s or end - start < 0.5 * marker.duration_s:
         return []
-    return [
-        Marker(
-            marker.kind, start, end, marker.confidence, marker.occurrences, marker.motif_id, marker.action, marker.source
-        )
-    ]
+    return [replace(marker, start_s=start, end_s=end)]

@@ -14,9 +14,9 @@ import faiss
 import numpy as np
 
 from skips import bank
-from skips.frames import Line, Sounds, lined_up
+from skips.frames import Sounds
 from skips.join import QUERY_EVERY, Hits, Patcher, Patches, chains, hits, index_of
-from skips.motifs import Motif, Occurrence, agree, motifs, occurrence
+from skips.motifs import Motif, Occurrence, agree, motifs
 
 BATCH = 128  # recordings that are compared with each other at a time
 HOP = 6  # frames between a recording's patches, 192 ms
@@ -45,6 +45,7 @@ class Part:
     index: faiss.Index
     recording: np.ndarray
     frame: np.ndarray
+    stored: tuple[str, ...] = ()  # where it was saved; a part never changes
 
     def __len__(self) -> int:
         return len(self.recording)
@@ -66,6 +67,7 @@ class Known:
     recordings: dict[int, Recording] = field(default_factory=dict)
     motifs: list[Motif] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    next_number: int = 0  # of a recording; never used twice
 
 
 class Detector:
@@ -81,6 +83,7 @@ class Detector:
         for first in range(0, len(fresh), BATCH):
             batch = fresh[first : first + BATCH]
             self.known.recordings |= {r.number: r for r in batch}
+            self.known.next_number = max(self.known.next_number, *(r.number + 1 for r in batch))
             touched |= self._add([r.number for r in batch])
             if told:
                 told(first + len(batch), len(fresh))
@@ -96,6 +99,12 @@ class Detector:
                 touched |= {o.recording for o in motif.occurrences}
                 motif.occurrences = [o for o in motif.occurrences if o.recording not in gone]
         return touched - gone
+
+    def rebuild(self) -> None:
+        """Leaves out of the index whatever belongs to recordings that were withdrawn."""
+        alive = self._alive()
+        rest = Patches.join([part.patches(alive[part.recording]) for part in self.known.parts])
+        self.known.parts = [Part(index_of(rest.vectors), rest.recording, rest.frame)] if len(rest) else []
 
     def _add(self, numbers: list[int]) -> set[int]:
         before = {motif.motif_id: len(motif.occurrences) for motif in self.known.motifs}
@@ -130,9 +139,8 @@ class Detector:
 
     def _alive(self) -> np.ndarray:
         """bool by recording number."""
-        known = self.known.recordings
-        alive = np.zeros(1 + max((*known, *(int(p.recording.max(initial=0)) for p in self.known.parts)), default=0), bool)
-        alive[list(known)] = True
+        alive = np.zeros(self.known.next_number, bool)
+        alive[list(self.known.recordings)] = True
         return alive
 
     def _told_apart(self, found: list[Motif]) -> list[Motif]:

@@ -124,6 +124,7 @@ def evidence(like: np.ndarray, table: tuple[tuple[float, float], ...]) -> np.nda
     at, ratio = np.array(table).T
     return np.interp(like, at, ratio)
 
+
 # Movement over two seconds: speech over a spot halves the likeness, but chance never comes near that for so long.
 SLOWLY = ((0.1, -3.0), (0.3, 0.0), (0.5, 2.0), (0.7, 3.0))
 
@@ -141,7 +142,8 @@ def lined_up(one: Sound, other: Sound, first: float, last: float, guess: Line) -
     middle = (first + last) / 2
     half = max((last - first) / 2 - ANCHOR / 2, 0)
     count = int(2 * half / ANCHOR_HOP) + 1
-    at = np.rint(np.linspace(middle - half, middle + half, count)).astype(np.int64) if count > 1 else np.array([round(middle)])
+    places = np.linspace(middle - half, middle + half, count) if count > 1 else np.array([middle])
+    at = np.rint(places).astype(np.int64)
     there = np.rint(np.asarray(guess(at.astype(np.float64)))).astype(np.int64)
     inside = (at >= ANCHOR // 2) & (at <= len(one) - ANCHOR // 2)
     inside &= (there >= ANCHOR // 2 + REACH) & (there <= len(other) - ANCHOR // 2 - REACH)

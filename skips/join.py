@@ -31,7 +31,7 @@ Patcher = Callable[[np.ndarray, int, float | None], tuple[np.ndarray, np.ndarray
 
 @dataclass(frozen=True)
 class Patches:
-    """Unit vectors, float32 (n, dim), of recordings: `recording` int32 (n,) and `frame` int32 (n,) say whose and when."""
+    """Unit vectors, float32 (n, dim), of recordings: `recording` and `frame`, int32 (n,), say whose and when."""
 
     vectors: np.ndarray
     recording: np.ndarray
@@ -122,7 +122,7 @@ def hits(index: faiss.Index, held: Patches, asked: Patches, k: int = NEIGHBOURS)
 
 @dataclass
 class Chain:
-    """Hits of two recordings on one line: frames of `a` from `first` to `last`; `slope` and `offset` map them to `b`."""
+    """Hits of two recordings on one line: frames `at` of `a`, from `first` to `last`, and `there` of `b`."""
 
     a: int
     b: int
@@ -172,9 +172,7 @@ def chains(found: Hits) -> list[Chain]:
         if not _is_chain(at):
             continue
         first = piece[0]
-        made.append(
-            Chain(int(found.a[first]), int(found.b[first]), at.min(), at.max(), at, found.at_b[piece])
-        )
+        made.append(Chain(int(found.a[first]), int(found.b[first]), at.min(), at.max(), at, found.at_b[piece]))
     return _joined(made)
 
 

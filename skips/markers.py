@@ -17,8 +17,8 @@ class Marker:
     """A stretch of an episode that a listener may want to skip.
 
     `confidence` is in [0, 1]. `occurrences` is how often the motif `motif_id` is heard over the catalogue; a marker of
-    silence or of a host-read ad has no motif ("") and occurs once. `action` is what a player should do: skip (`auto`) or
-    offer to (`ask`). `source` tells how it was found: it repeats, it is silent, or the transcript says so.
+    silence or of a host-read ad has no motif ("") and occurs once. `action` is what a player should do: skip (`auto`)
+    or offer to (`ask`). `source` tells how it was found: it repeats, it is silent, or the transcript says so.
     """
 
     kind: str

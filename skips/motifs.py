@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -112,16 +111,16 @@ def stretches(pairs: Sequence[Pair]) -> list[Stretch]:
             views[recording].append((start, end, other * 1e7 + round(there / 150)))
     found: list[Stretch] = []
     for recording, seen in sorted(views.items()):
-        start, end, place = np.array(seen).T
-        while len(start):
-            length = end - start
-            shared = np.clip(np.minimum.outer(end, end) - np.maximum.outer(start, start), 0, None)
+        starts, ends, place = np.array(seen).T
+        while len(starts):
+            length = ends - starts
+            shared = np.clip(np.minimum.outer(ends, ends) - np.maximum.outer(starts, starts), 0, None)
             same = shared / np.maximum(length[:, None] + length[None] - shared, 1e-9) > SAME
             counts = np.array([len(np.unique(place[row])) for row in same])
             best = int(np.argmax(counts + 1e-6 * length))
-            first, last = float(np.median(start[same[best]])), float(np.median(end[same[best]]))
+            first, last = float(np.median(starts[same[best]])), float(np.median(ends[same[best]]))
             found.append(Stretch(recording, first, last, int(counts[best])))
-            start, end, place = _left(start, end, place, first, last, same[best])
+            starts, ends, place = _left(starts, ends, place, first, last, same[best])
     return found
 
 
@@ -161,21 +160,40 @@ class Occurrence:
 
 @dataclass
 class Motif:
-    """What recurs: frames `start` to `end` of `clip`, a piece of a recording with some seconds around it, and its
-    occurrences. The name is the hash of what is heard, so it stays when recordings come and go."""
+    """What recurs: frames `start` to `end` of `clip`, a piece of the recording `source` with some seconds around it,
+    and its occurrences. `motif_id` stays when recordings come and go."""
 
     clip: Sound
     start: float
     end: float
+    source: int
     occurrences: list[Occurrence]
+    motif_id: str = ""
 
-    @cached_property
-    def motif_id(self) -> str:
-        return hashlib.sha256(self.clip.frames.tobytes()).hexdigest()[:16]
+    def __post_init__(self) -> None:
+        self.motif_id = self.motif_id or hashlib.sha256(self.clip.frames.tobytes()).hexdigest()[:16]
 
     @property
     def duration_s(self) -> float:
         return (self.end - self.start) * FRAME_S
+
+
+def clipped_anew(motif: Motif, sounds: Sounds) -> bool:
+    """Takes the clip from another whole occurrence than its source, which is to be forgotten; False where there is
+    none. The name and all lines stay right."""
+    whole = [o for o in motif.occurrences if o.recording != motif.source and o.part[1] - o.part[0] > 0.95]
+    if not whole:
+        return False
+    best = max(whole, key=lambda o: o.score)
+    sound = sounds[best.recording]
+    low, high = max(0, int(best.start) - MARGIN), min(len(sound), int(best.end) + MARGIN)
+    back = best.line.inverse().later(low)  # from the new clip's frames to the old one's
+    ahead = back.inverse()
+    motif.clip = Sound(sound.frames[low:high].copy(), sound.loud)
+    motif.start, motif.end = max(0.0, float(ahead(motif.start))), min(high - low - 1.0, float(ahead(motif.end)))
+    motif.source = best.recording
+    motif.occurrences = [replace(o, line=back.then(o.line)) for o in motif.occurrences]
+    return True
 
 
 def motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:
@@ -256,7 +274,7 @@ def _motif(group: list[int], found: Sequence[Stretch], links: Links, sounds: Sou
     jury = sorted(exact, key=lambda i: -(found[i].end - found[i].start))[:JURY]
     start, end = _edges(template, [(sounds[found[i].recording], exact[i]) for i in jury], own)
     low, high = max(0, int(start) - MARGIN), min(len(own), int(end) + MARGIN)
-    motif = Motif(Sound(own.frames[low:high].copy(), own.loud), start - low, end - low, [])
+    motif = Motif(Sound(own.frames[low:high].copy(), own.loud), start - low, end - low, template.recording, [])
     for i, line in exact.items():
         heard = occurrence(motif, sounds[found[i].recording], found[i].recording, line.later(low))
         if heard is not None:

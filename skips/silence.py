@@ -16,7 +16,7 @@ PEAK_DB = 8.0  # of a band over the median band: what is quiet, unsteady and has
 
 def silences(frames: np.ndarray) -> list[tuple[float, float, bool]]:
     """(start, end, steady) of the silent stretches of a recording's frames, uint8 (n, bands): seconds, and whether the
-    level stays where it is. A recording that is silent throughout has one; one that never is loud is measured all the same."""
+    level stays where it is. A recording that is silent throughout has one."""
     if not len(frames):
         return []
     power = 10 ** (frames.astype(np.float32) * (STEP_DB / 10))

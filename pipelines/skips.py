@@ -1,0 +1,263 @@
+"""Skip markers over a store's catalogue: what is known of its repeats is kept in the store, a run adds what is new."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from core.contracts import CREATED, EVENT, WORK_KEY
+from core.features import CONTENT, FINGERPRINT, SKIPS
+from core.keys import REMOVED, work_key
+from core.storage import Storage
+from core.tables import Tables, decode, encode, latest_rows, now_us, rows_to_table
+from pipelines.context import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from skips.detect import Detector, Known, Recording
+    from skips.markers import Marker
+
+FOLDER = "skips"
+CURRENT = f"{FOLDER}/current.json"
+STATE_VERSION = 1  # raised when what is kept can no longer be read; then everything is found anew
+MARKER_FIELDS = ("kind", "start_s", "end_s", "confidence", "occurrences", "motif_id", "action", "source")
+
+
+def step(run: Run) -> dict[str, Any]:
+    """Takes in new and replaced audio, withdraws what is gone, and commits the markers that changed."""
+    started = time.perf_counter()
+    detector, gone, fresh = _changes(run)
+    from skips.decide import decide
+
+    if gone:
+        detector.remove(gone)
+    if fresh:
+        run.progress("skips", 0, len(fresh))
+        detector.add(fresh, lambda done, total: run.progress("skips", done, 0))
+    if gone or fresh:
+        save(run.storage, detector.known)
+    markers = decide(detector.known, _silences(run.tables, detector.known))
+    changed = _commit(run, detector.known, markers)
+    summary = {
+        "episodes": len(markers),
+        "markers": sum(map(len, markers.values())),
+        "motifs": sum(bool(m.occurrences) for m in detector.known.motifs),
+        "new": len(fresh),
+        "withdrawn": len(gone),
+        "changed": changed,
+        "seconds": time.perf_counter() - started,
+    }
+    run.write_json("skips.json", summary)
+    return summary
+
+
+def _changes(run: Run) -> tuple[Detector, set[int], list[Recording]]:
+    """The detector as it was left, the numbers of recordings that are gone or replaced, and the new ones."""
+    from embedders.fingerprint import patches
+    from skips.detect import Detector, Recording
+
+    known = load(run.storage)
+    described = _described(run.tables)
+    heard = run.tables.latest(FINGERPRINT, ["audio_sha256", "duration_s"]).to_pylist()
+    alive = {row["content_id"]: row for row in heard if row[WORK_KEY] != REMOVED and row["content_id"] in described}
+    gone: set[int] = set()
+    present: set[str] = set()
+    for number, recording in list(known.recordings.items()):
+        row = alive.get(recording.content_id)
+        if row is None or row["audio_sha256"] != recording.audio_sha256:
+            gone.add(number)
+            continue
+        present.add(recording.content_id)
+        known.recordings[number] = replace(recording, **described[recording.content_id])
+    number = known.next_number
+    fresh = []
+    for content_id in sorted(set(alive) - present, key=lambda c: (described[c]["show"], described[c]["order"])):
+        row = alive[content_id]
+        about = described[content_id]
+        fresh.append(Recording(number, content_id, row["audio_sha256"], row["duration_s"], **about))
+        number += 1
+    frames = Frames(run.tables, known)
+    for recording in fresh:
+        frames.ids[recording.number] = recording.content_id
+    return Detector(frames, patches, known), gone, fresh
+
+
+def _described(tables: Tables) -> dict[str, dict[str, Any]]:
+    """Show, order in it, title and kind of every content that is not removed."""
+    rows = tables.latest(CONTENT, ["kind", "title", "show_id", "published_at"]).to_pylist()
+    rows = [row for row in rows if row[WORK_KEY] != REMOVED]
+    rows.sort(key=lambda r: (r["show_id"] or "", r["published_at"] or r[EVENT], natural(r["content_id"])))
+    return {
+        row["content_id"]: {
+            "show": row["show_id"] or "",
+            "order": order,
+            "title": row["title"] or "",
+            "kind": row["kind"] or "episode",
+        }
+        for order, row in enumerate(rows)
+    }
+
+
+def natural(text: str) -> tuple[tuple[int, str], ...]:
+    """A key that sorts "episode 10" after "episode 9"."""
+    return tuple((int(part), "") if part.isdigit() else (-1, part.casefold()) for part in re.split(r"(\d+)", text))
+
+
+class Frames:
+    """Frames of recordings by number, read from the store when they are needed."""
+
+    def __init__(self, tables: Tables, known: Known) -> None:
+        self.tables = tables
+        self.ids = {number: recording.content_id for number, recording in known.recordings.items()}
+
+    def __call__(self, number: int) -> np.ndarray:
+        import numpy as np
+
+        rows = read_fingerprint(self.tables, [self.ids[number]], ["frames", "frame_count"]).to_pylist()
+        return np.frombuffer(zlib.decompress(rows[0]["frames"]), np.uint8).reshape(rows[0]["frame_count"], -1)
+
+
+def read_fingerprint(tables: Tables, content_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """The latest fingerprint rows of some contents; only their row groups are read."""
+    import pyarrow.compute as pc
+    from pyarrow import dataset
+
+    filesystem, root = tables.storage.arrow()
+    paths = [f"{root}/{part.path}" for part in tables.parts(FINGERPRINT)]
+    found = dataset.dataset(paths, schema=FINGERPRINT.schema, filesystem=filesystem, format="parquet")
+    wanted = list(dict.fromkeys(["content_id", EVENT, CREATED, WORK_KEY, *columns]))
+    rows = found.to_table(columns=wanted, filter=pc.field("content_id").isin(list(content_ids)))
+    return latest_rows(rows, "content_id")
+
+
+def _silences(tables: Tables, known: Known) -> dict[int, list[tuple[float, float, bool]]]:
+    columns = ["silence_start_s", "silence_end_s", "silence_steady"]
+    rows = {row["content_id"]: row for row in tables.latest(FINGERPRINT, columns).to_pylist()}
+    found = {}
+    for number, recording in known.recordings.items():
+        row = rows[recording.content_id]
+        found[number] = list(zip(*(row[name] or [] for name in columns), strict=True))
+    return found
+
+
+def _commit(run: Run, known: Known, markers: Mapping[int, Sequence[Marker]]) -> int:
+    """Commits the rows of episodes whose markers are others than those in the store; returns how many."""
+    from skips.markers import ALGORITHM
+
+    latest = run.tables.latest(SKIPS, [])
+    keys = dict(zip(latest["content_id"].to_pylist(), latest[WORK_KEY].to_pylist(), strict=True))
+    created = now_us()
+    rows, current = [], set()
+    for number, found in markers.items():
+        recording = known.recordings[number]
+        current.add(recording.content_id)
+        features = {
+            "audio_sha256": recording.audio_sha256,
+            "audio_duration_s": recording.duration_s,
+            "algorithm": ALGORITHM,
+            **{f"marker_{name}": [getattr(m, name) for m in found] for name in MARKER_FIELDS},
+        }
+        key = work_key("skips", 1, ALGORITHM, {name: _rounded(value) for name, value in features.items()})
+        if keys.get(recording.content_id) != key:
+            stamp = {EVENT: created, CREATED: created, WORK_KEY: key}
+            rows.append({"content_id": recording.content_id, **features, **stamp})
+    # Of audio that can no longer be read, nothing is known.
+    empty = {EVENT: created, CREATED: created, WORK_KEY: REMOVED}
+    rows += [{"content_id": c, **empty} for c, key in keys.items() if c not in current and key != REMOVED]
+    if rows:
+        run.tables.commit(SKIPS, rows_to_table(SKIPS, rows), created, "skips")
+    return len(rows)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
+    """Withdraws the support of removed contents at once. With `erase` their sound goes as well: the clips of motifs
+    are taken from other occurrences, and a motif that has none is forgotten."""
+    known = load(run.storage)
+    gone = {n for n, r in known.recordings.items() if r.content_id in set(content_ids)}
+    ids = {n: r.content_id for n, r in known.recordings.items()}
+    from embedders.fingerprint import patches
+    from skips.decide import decide
+    from skips.detect import Detector
+    from skips.motifs import clipped_anew
+
+    frames = Frames(run.tables, known)
+    frames.ids = ids
+    detector = Detector(frames, patches, known)
+    if gone:
+        detector.remove(gone)
+    if erase:
+        alive = set(known.recordings)
+        kept = []
+        for motif in known.motifs:
+            if motif.source in alive or clipped_anew(motif, detector.sounds):
+                kept.append(motif)
+        known.motifs[:] = kept
+        detector.rebuild()
+    if gone or erase:
+        save(run.storage, known)
+        _commit(run, known, decide(known, _silences(run.tables, known)))
+
+
+def save(storage: Storage, known: Known) -> None:
+    """Writes everything anew but unchanged index parts, and points at it; what nothing points at goes afterwards."""
+    from skips.tables import motifs_to_tables, part_to_bytes, recordings_to_table
+
+    stamp = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+    files: dict[str, Any] = {}
+    motifs, occurrences = motifs_to_tables(known.motifs)
+    tables = (("recordings", recordings_to_table(known.recordings)), ("motifs", motifs), ("occurrences", occurrences))
+    for name, table in tables:
+        files[name] = f"{FOLDER}/{stamp}-{name}.parquet"
+        storage.write(files[name], encode(table))
+    files["parts"] = []
+    for number, part in enumerate(known.parts):
+        if not part.stored:
+            part.stored = (f"{FOLDER}/{stamp}-{number}.faiss", f"{FOLDER}/{stamp}-{number}-rows.parquet")
+            for path, data in zip(part.stored, part_to_bytes(part), strict=True):
+                storage.write(path, data)
+        files["parts"].append(list(part.stored))
+    pointer = {"version": STATE_VERSION, "next_number": known.next_number, **files}
+    storage.write(CURRENT, json.dumps(pointer, indent=1).encode())
+    held = {CURRENT, *(files[name] for name, _ in tables), *(path for pair in files["parts"] for path in pair)}
+    for entry in storage.entries(FOLDER):
+        if entry.path not in held:
+            storage.delete(entry.path)
+
+
+def load(storage: Storage) -> Known:
+    """What is known of the store's repeats; nothing, before the first run and after a change of format."""
+    from skips.detect import Known
+    from skips.tables import motifs_from_tables, part_from_bytes, recordings_from_table
+
+    try:
+        pointer = json.loads(storage.read(CURRENT))
+    except FileNotFoundError:
+        return Known()
+    if pointer["version"] != STATE_VERSION:
+        return Known(next_number=pointer["next_number"])
+    recordings, motifs, occurrences = (
+        decode(storage.read(pointer[n])) for n in ("recordings", "motifs", "occurrences")
+    )
+    parts = []
+    for index, rows in pointer["parts"]:
+        part = part_from_bytes(storage.read(index), storage.read(rows))
+        part.stored = (index, rows)
+        parts.append(part)
+    return Known(
+        recordings_from_table(recordings), motifs_from_tables(motifs, occurrences), parts, pointer["next_number"]
+    )
