@@ -9,6 +9,7 @@ import uuid
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -182,6 +183,62 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(v) for v in value]
     return round(value, 3) if isinstance(value, float) else value
+
+
+def stored_skips(run: Run, curves: bool = False) -> Any:
+    """The markers of the store's episodes as they were last found; with `curves`, the likeness under the pictures."""
+    from embedders.fingerprint import patches
+    from pipelines.skip_folder import FolderSkips
+    from skips.detect import Detector
+    from skips.markers import MarkedEpisode, Marker
+    from skips.similarity import similarity
+
+    columns = [f"marker_{name}" for name in MARKER_FIELDS]
+    rows = run.tables.latest(SKIPS, ["audio_sha256", "audio_duration_s", "algorithm", *columns]).to_pylist()
+    about = {row["content_id"]: row for row in run.tables.latest(CONTENT, ["title", "show_id"]).to_pylist()}
+    paths = _paths(run)
+    episodes = []
+    for row in rows:
+        if row[WORK_KEY] == REMOVED:
+            continue
+        content_id = row["content_id"]
+        own = about.get(content_id, {})
+        markers = tuple(Marker(*values) for values in zip(*(row[name] for name in columns), strict=True))
+        episodes.append(
+            MarkedEpisode(
+                content_id,
+                paths.get(content_id, content_id),
+                row["audio_sha256"],
+                row["audio_duration_s"],
+                markers,
+                own.get("show_id") or "",
+                own.get("title") or "",
+                row["algorithm"],
+            )
+        )
+    found = FolderSkips(episodes, [])
+    if curves:
+        known = load(run.storage)
+        detector = Detector(Frames(run.tables, known), patches, known)
+        found.similarities = {r.content_id: similarity(detector, n) for n, r in known.recordings.items()}
+    return found
+
+
+def _paths(run: Run) -> dict[str, str]:
+    """Audio files by content, of the run that made the active release; a URI stays one."""
+    try:
+        release = json.loads(run.storage.read("release.json"))
+        folder = f"runs/{release['run_id']}"
+        source = Path(json.loads(run.storage.read(f"{folder}/run.json"))["source"])
+        rows = decode(run.storage.read(f"{folder}/catalog.parquet"), ["content_id", "audio_uri"]).to_pylist()
+    except (FileNotFoundError, KeyError):
+        return {}
+    root = source if source.is_dir() else source.parent
+    return {r["content_id"]: _located(root, r["audio_uri"]) for r in rows if r["audio_uri"]}
+
+
+def _located(root: Path, uri: str) -> str:
+    return uri if "://" in uri else str(root / uri)
 
 
 def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:

@@ -138,3 +138,30 @@ def _outside(marker: Marker, kept: Sequence[Marker], least_s: float) -> list[Mar
     if end - start < least_s or end - start < 0.5 * marker.duration_s:
         return []
     return [replace(marker, start_s=start, end_s=end)]
+
+
+def repeats(known: Known) -> list[dict[str, object]]:
+    """What repeats in and over tracks, longest first: a chorus, a sample. `places` are where: content id, seconds.
+    It is told, never skipped."""
+    found: list[dict[str, object]] = []
+    for motif in known.motifs:
+        places = [o for o in motif.occurrences if known.recordings[o.recording].kind == "track"]
+        if len(places) < 2:
+            continue
+        found.append(
+            {
+                "motif_id": motif.motif_id,
+                "duration_s": round(motif.duration_s, 3),
+                "tracks": len({o.recording for o in places}),
+                "places": [
+                    {
+                        "content_id": known.recordings[o.recording].content_id,
+                        "start_s": round(o.start * FRAME_S, 3),
+                        "end_s": round(o.end * FRAME_S, 3),
+                        "likeness": round(o.score, 3),
+                    }
+                    for o in places
+                ],
+            }
+        )
+    return sorted(found, key=lambda row: -float(str(row["duration_s"])))

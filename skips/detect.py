@@ -14,9 +14,9 @@ import faiss
 import numpy as np
 
 from skips import bank
-from skips.frames import Sounds
+from skips.frames import Line, Sounds, lined_up
 from skips.join import QUERY_EVERY, Hits, Patcher, Patches, chains, hits, index_of
-from skips.motifs import Motif, Occurrence, agree, motifs
+from skips.motifs import Motif, Occurrence, agree, motifs, occurrence
 
 BATCH = 128  # recordings that are compared with each other at a time
 HOP = 6  # frames between a recording's patches, 192 ms

@@ -1,0 +1,148 @@
+"""`earmark skips`."""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from cli.common import add_store, console, local_store, near, open_run, print_json, progress_bar, table
+
+HELP = """\
+  earmark skips ~/Podcasts               a folder of audio: a file is an episode, a subfolder a show
+  earmark skips --store .earmark         the markers of an enriched catalogue
+  earmark skips ~/Podcasts --report out  with a page per show: pictures, what recurs where, and listening
+  earmark skips ~/Podcasts --export chapters edl --out out
+  earmark skips ~/Music --music          what repeats in and over tracks; nothing is marked
+
+A marker says what it is (intro, outro, ad, jingle, recap, silence), from when to when, and what to do: "auto" is
+heard three times or more and may be skipped, "ask" should be offered. Markers hold for one audio file: compare
+audio_sha256 before you skip.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = HELP
+    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="a folder of audio; else the store's")
+    parser.add_argument("--show", metavar="NAME", help="only this show's episodes")
+    parser.add_argument("--music", action="store_true", help="FOLDER holds music: tell what repeats, mark nothing")
+    parser.add_argument("--export", nargs="+", choices=("chapters", "webvtt", "edl"), metavar="FORMAT", default=[])
+    parser.add_argument("--out", type=Path, metavar="DIR", default=Path("skips"), help="where exports go (%(default)s)")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write a page per show and a picture per episode")
+    parser.add_argument("--workers", type=int, help="files that are decoded side by side (default: one a core)")
+    add_store(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from core.errors import ConfigError
+
+    if args.folder is None and args.music:
+        raise ConfigError("--music asks for a FOLDER of music")
+    if args.workers is not None and args.workers < 1:
+        raise ConfigError("--workers must be 1 or more")
+    found = _of_folder(args) if args.folder is not None else _of_store(args)
+    episodes = [e for e in found.episodes if args.show is None or e.show == args.show]
+    if args.show is not None and not episodes:
+        from core.errors import NotFound
+
+        shows = ", ".join(sorted({e.show for e in found.episodes if e.show})) or "none"
+        raise NotFound(f"there is no show {args.show!r}; there is {shows}")
+    written = _write(args, episodes, found.similarities)
+    if args.json:
+        from skips.markers import to_json
+
+        document = to_json(episodes)
+        if found.failures:
+            document["failures"] = [{"path": path, "reason": reason} for path, reason in found.failures]
+        if args.music:
+            document["repeats"] = found.repeats
+        print_json(document)
+    else:
+        _print(args, episodes, found, written)
+    return 1 if found.failures and not found.episodes else 0
+
+
+def _of_folder(args: argparse.Namespace) -> Any:
+    from pipelines.skip_folder import skip_folder
+
+    with progress_bar(quiet=args.json) as (progress, on_step):
+        on_step("find what repeats")
+        return skip_folder(
+            args.folder, music=args.music, curves=args.report is not None, workers=args.workers, told=progress
+        )
+
+
+def _of_store(args: argparse.Namespace) -> Any:
+    from pipelines.skips import stored_skips
+
+    return stored_skips(open_run(local_store(args)), curves=args.report is not None)
+
+
+def _write(args: argparse.Namespace, episodes: list[Any], similarities: dict[str, Any]) -> list[Path]:
+    written: list[Path] = []
+    if args.export:
+        from skips.exports import write_exports
+
+        written += write_exports(episodes, args.out, args.export)
+    if args.report is not None:
+        from core.storage import LocalStorage
+        from skips.exports import file_name
+        from skips.picture import timeline_svg
+        from skips.report import show_report
+        from skips.similarity import HOP_S
+
+        storage = LocalStorage(args.report)
+        shows = defaultdict(list)
+        for episode in episodes:
+            shows[episode.show].append(episode)
+            picture = timeline_svg(episode, similarities.get(episode.content_id), HOP_S)
+            storage.write(f"pictures/{file_name(episode.content_id)}.svg", picture.encode())
+        for show, own in shows.items():
+            name = f"{file_name(show or 'no show')}.html"
+            storage.write(name, show_report(show, own, similarities, HOP_S).encode())
+            written.append(args.report / name)
+    return written
+
+
+def _print(args: argparse.Namespace, episodes: list[Any], found: Any, written: list[Path]) -> None:
+    from skips.exports import TITLES, total_s
+    from skips.picture import hms
+
+    out = console()
+    if args.music:
+        rows = [
+            [r["motif_id"][:8], f"{r['duration_s']:.1f} s", r["tracks"], _places(r["places"])] for r in found.repeats
+        ]
+        columns = [("motif", "left"), ("length", "right"), ("tracks", "right"), ("where", "left")]
+        out.print(table(f"{len(rows)} stretches repeat in {len(episodes)} tracks", columns, rows))
+    else:
+        rows = []
+        for episode in episodes:
+            name = episode.content_id
+            for m in episode.markers:
+                times = [hms(m.start_s, True), hms(m.end_s, True)]
+                heard = m.occurrences if m.motif_id else ""
+                rows.append([name, TITLES[m.kind], *times, f"{m.confidence:.2f}", heard, m.action])
+                name = ""
+        columns = [("episode", "left"), ("kind", "left"), ("from", "right"), ("to", "right")]
+        columns += [("confidence", "right"), ("heard", "right"), ("action", "left")]
+        every = [m for e in episodes for m in e.markers]
+        hours = sum(e.duration_s for e in episodes) / 3600
+        title = (
+            f"{len(every)} markers in {len(episodes)} episodes, {hours:.1f} hours: "
+            f"{total_s(every, ('auto',)) / 60:.1f} minutes to skip, {total_s(every, ('ask',)) / 60:.1f} to ask about"
+        )
+        out.print(table(title, columns, rows))
+    for path, reason in found.failures:
+        out.print(f"[red]could not read[/] {path}: {reason}", markup=True)
+    for path in written[:20]:
+        out.print(f"[bold]Wrote[/] {near(str(path))}")
+    if len(written) > 20:
+        out.print(f"[bold]Wrote[/] {len(written) - 20} more files beside them")
+
+
+def _places(places: list[dict[str, Any]]) -> str:
+    from skips.picture import hms
+
+    return ", ".join(f"{p['content_id']} {hms(p['start_s'])}" for p in places[:6]) + (" …" if len(places) > 6 else "")

@@ -1,0 +1,159 @@
+"""Skips of a bare folder of audio: a file is an episode, a subfolder a show. No store, no run before it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from core.config import MediaLimits
+from core.errors import BadItem, CatalogError
+from pipelines.skips import natural
+from skips.detect import Detector, Recording
+from skips.markers import MarkedEpisode
+
+Told = Callable[[str, int, int], None]  # label, done since the last call, items in all
+
+
+@dataclass
+class FolderSkips:
+    """What was found in a folder: episodes in order, files that could not be read with the reason, the curves under the
+    pictures by content id, and what repeats inside music."""
+
+    episodes: list[MarkedEpisode]
+    failures: list[tuple[str, str]]
+    similarities: dict[str, np.ndarray] = field(default_factory=dict)
+    repeats: list[dict[str, object]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    path: Path
+    audio_sha256: str
+    duration_s: float
+    frames: Path
+    silences: list[tuple[float, float, bool]]
+
+
+def skip_folder(
+    folder: Path,
+    *,
+    music: bool = False,
+    curves: bool = False,
+    workers: int | None = None,
+    limits: MediaLimits = MediaLimits(),  # noqa: B008
+    told: Told = lambda label, done, total: None,
+) -> FolderSkips:
+    """Finds what repeats in the audio files of `folder` and marks what can be skipped.
+
+    With `music`, the files are tracks: what repeats in and over them is told, nothing is marked. With `curves`, the
+    likeness of each moment to what it repeats comes along. A file that cannot be read is a failure, the rest goes on.
+    Raises `CatalogError` for a folder that is none or holds no audio.
+    """
+    from embedders.fingerprint import patches
+    from skips.decide import decide, repeats
+    from skips.similarity import similarity
+
+    folder = folder.expanduser().absolute()
+    files = list(audio_files(folder))
+    if not files:
+        raise CatalogError(f"the folder {folder} holds no audio files")
+    with _scratch() as scratch:
+        heard, failures = _hear_all(files, scratch, workers or os.cpu_count() or 1, limits, told)
+        recordings = [
+            Recording(
+                number,
+                one.path.relative_to(folder).as_posix(),
+                one.audio_sha256,
+                one.duration_s,
+                _show(one.path, folder),
+                number,
+                str(one.path),
+                one.path.stem,
+                "track" if music else "episode",
+            )
+            for number, one in enumerate(heard)
+        ]
+        detector = Detector(lambda number: np.load(heard[number].frames, mmap_mode="r"), patches)
+        told("compare", 0, len(recordings))
+        detector.add(recordings, lambda done, total: told("compare", done, 0))
+        markers = decide(detector.known, {n: one.silences for n, one in enumerate(heard)})
+        episodes = [
+            MarkedEpisode(
+                r.content_id, r.path, r.audio_sha256, r.duration_s, tuple(markers.get(r.number, ())), r.show, r.title
+            )
+            for r in recordings
+        ]
+        found = FolderSkips(episodes, [(p.relative_to(folder).as_posix(), reason) for p, reason in failures])
+        if curves:
+            found.similarities = {r.content_id: similarity(detector, r.number) for r in recordings}
+        if music:
+            found.repeats = repeats(detector.known)
+    return found
+
+
+def audio_files(folder: Path) -> Iterator[Path]:
+    """The audio files under a folder, in the order that people count; hidden ones are left out."""
+    from catalog.folder import AUDIO
+
+    if not folder.is_dir():
+        raise CatalogError(f"{folder} is not a folder")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise CatalogError(f"the folder {folder} cannot be read")
+    found = []
+    for home, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(home, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in AUDIO]
+    yield from sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
+
+
+def _show(path: Path, folder: Path) -> str:
+    parent = path.parent.relative_to(folder).as_posix()
+    return folder.name if parent == "." else parent
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for frames, so that a large catalogue need not fit into memory."""
+    with tempfile.TemporaryDirectory(prefix="earmark-skips-") as name:
+        yield Path(name)
+
+
+def _hear_all(
+    files: list[Path], scratch: Path, workers: int, limits: MediaLimits, told: Told
+) -> tuple[list[_Heard], list[tuple[Path, str]]]:
+    """Decodes every file once, in threads (decoders release the lock)."""
+    heard: list[_Heard] = []
+    failures: list[tuple[Path, str]] = []
+    told("listen", 0, len(files))
+    with ThreadPoolExecutor(workers) as pool:
+        results = [pool.submit(_hear, path, scratch / f"{n}.npy", limits) for n, path in enumerate(files)]
+        try:
+            for path, result in zip(files, results, strict=True):
+                try:
+                    heard.append(result.result())
+                except BadItem as error:
+                    failures.append((path, f"{error.reason}: {error.detail}"))
+                told("listen", 1, 0)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return heard, failures
+
+
+def _hear(path: Path, frames_path: Path, limits: MediaLimits) -> _Heard:
+    from catalog.audio import decode_audio
+    from catalog.identity import sha256_of
+    from embedders.fingerprint import frames
+    from skips.silence import silences
+
+    audio = decode_audio(path, limits=limits)
+    found = frames(audio.samples)
+    np.save(frames_path, found, allow_pickle=False)
+    return _Heard(path, sha256_of(path), audio.duration_s, frames_path, silences(found))

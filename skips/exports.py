@@ -1,0 +1,114 @@
+"""Markers in the forms that players read: Podcasting 2.0 chapters, WebVTT, edit decision lists."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from core.storage import LocalStorage
+from skips.markers import MarkedEpisode, Marker
+
+TITLES = {
+    "intro": "Intro",
+    "outro": "Outro",
+    "ad": "Advertisement",
+    "jingle": "Jingle",
+    "recap": "Recap",
+    "silence": "Silence",
+}
+SKIP_SCENE = 3  # Kodi: a commercial break, skipped once, and reachable by seeking back
+LEAST_PART_S = 1.0  # of content between two markers that is worth a chapter
+NAME_BYTES = 100  # of an exported file's name, before its hash
+
+
+def chapters_json(episode: MarkedEpisode) -> str:
+    """Chapters as JSON, application/json+chapters.
+
+    https://github.com/Podcastindex-org/podcast-namespace/blob/main/chapters/jsonChapters.md (version 1.2.0): chapters
+    by start; a silence is no entry of the table of contents, and what lies between markers is a numbered part.
+    """
+    chapters: list[dict[str, object]] = []
+    part, at = 0, 0.0
+
+    def content(until: float) -> None:
+        nonlocal part
+        if until - at >= LEAST_PART_S:
+            part += 1
+            chapters.append({"startTime": round(at, 3), "endTime": round(until, 3), "title": f"Part {part}"})
+
+    for marker in episode.markers:
+        content(marker.start_s)
+        chapter: dict[str, object] = {
+            "startTime": round(marker.start_s, 3),
+            "endTime": round(marker.end_s, 3),
+            "title": TITLES.get(marker.kind, marker.kind),
+        }
+        if marker.kind == "silence":
+            chapter["toc"] = False
+        chapters.append(chapter)
+        at = marker.end_s
+    content(episode.duration_s)
+    title = {"title": episode.title} if episode.title else {}
+    return json.dumps({"version": "1.2.0", **title, "chapters": chapters}, indent=1, ensure_ascii=False) + "\n"
+
+
+def webvtt(episode: MarkedEpisode) -> str:
+    """A metadata track, text/vtt: a cue a marker, whose payload is the marker as JSON.
+
+    https://www.w3.org/TR/webvtt1/ (section 1.7, metadata). A payload must not hold "-->" nor an empty line: JSON in one
+    line has none, and ">" is escaped.
+    """
+    lines = ["WEBVTT", "", f"NOTE audio_sha256 {episode.audio_sha256}, {episode.algorithm}", ""]
+    for number, (marker, row) in enumerate(zip(episode.markers, episode.to_dict()["markers"], strict=True), 1):
+        payload = json.dumps(row, ensure_ascii=True).replace(">", "\\u003e")
+        lines += [f"{number}", f"{clock(marker.start_s)} --> {clock(marker.end_s)}", payload, ""]
+    return "\n".join(lines)
+
+
+def clock(seconds: float) -> str:
+    """`hh:mm:ss.mmm`."""
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000:03}"
+
+
+def edl(episode: MarkedEpisode, actions: Sequence[str] = ("auto",)) -> str:
+    """An edit decision list as MPlayer, Kodi and Jellyfin read it: start, end and what to do (3: a commercial break),
+    separated by tabs; only what may be skipped unasked. https://kodi.wiki/view/Edit_decision_list"""
+    rows = [m for m in episode.markers if m.action in actions]
+    return "".join(f"{m.start_s:.3f}\t{m.end_s:.3f}\t{SKIP_SCENE}\n" for m in rows)
+
+
+FORMATS: dict[str, tuple[str, Callable[[MarkedEpisode], str]]] = {
+    "chapters": (".chapters.json", chapters_json),
+    "webvtt": (".skips.vtt", webvtt),
+    "edl": (".edl", edl),
+}
+
+
+def file_name(content_id: str) -> str:
+    """A file name for an id: its readable part, and a hash of it where that is not the whole id, so that no two ids
+    share a name, on any disk."""
+    plain = re.sub(r"[^\w.-]+", "_", content_id, flags=re.ASCII).strip("._") or "episode"
+    digest = hashlib.sha256(content_id.encode()).hexdigest()[:10]
+    return f"{plain.encode()[:NAME_BYTES].decode(errors='ignore')}-{digest}"
+
+
+def write_exports(episodes: Iterable[MarkedEpisode], folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Writes every episode in every format under `folder`, each file whole or not at all; returns the paths."""
+    storage = LocalStorage(folder)
+    written = []
+    for episode in episodes:
+        for name in formats:
+            suffix, export = FORMATS[name]
+            relative = f"{file_name(episode.content_id)}{suffix}"
+            storage.write(relative, export(episode).encode())
+            written.append(folder / relative)
+    return written
+
+
+def total_s(markers: Iterable[Marker], actions: Sequence[str] = ("auto", "ask")) -> float:
+    """Seconds that markers cover."""
+    return sum(m.duration_s for m in markers if m.action in actions)
