@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
-from core.features import CONTENT, FINGERPRINT, SKIPS
+from core.features import CONTENT, FINGERPRINT, SEGMENTS, SKIPS, SPEECH
 from core.keys import REMOVED, work_key
 from core.storage import Storage
 from core.tables import Tables, decode, encode, latest_rows, now_us, rows_to_table
@@ -24,11 +25,13 @@ from pipelines.context import Run
 if TYPE_CHECKING:
     import numpy as np
 
+    from skips.decide import Music
     from skips.detect import Detector, Known, Recording
     from skips.markers import Marker
 
 FOLDER = "skips"
 CURRENT = f"{FOLDER}/current.json"
+SAID = f"{FOLDER}/said.parquet"  # pipelines.skip_words
 STATE_VERSION = 1  # raised when what is kept can no longer be read; then everything is found anew
 MARKER_FIELDS = ("kind", "start_s", "end_s", "confidence", "occurrences", "motif_id", "action", "source")
 
@@ -37,6 +40,7 @@ def step(run: Run) -> dict[str, Any]:
     """Takes in new and replaced audio, withdraws what is gone, and commits the markers that changed."""
     started = time.perf_counter()
     detector, gone, fresh = _changes(run)
+    from pipelines.skip_words import said
     from skips.decide import decide
 
     if gone:
@@ -46,7 +50,9 @@ def step(run: Run) -> dict[str, Any]:
         detector.add(fresh, lambda done, total: run.progress("skips", done, 0))
     if gone or fresh:
         save(run.storage, detector.known)
-    markers = decide(detector.known, _silences(run.tables, detector.known))
+    spoken = said(run)
+    silent = _silences(run.tables, detector.known)
+    markers = decide(detector.known, silent, spoken.cues, _music(run.tables), spoken.host_read(detector.known))
     changed = _commit(run, detector.known, markers)
     summary = {
         "episodes": len(markers),
@@ -150,6 +156,24 @@ def _silences(tables: Tables, known: Known) -> dict[int, list[tuple[float, float
     return found
 
 
+def _music(tables: Tables) -> Music:
+    """Tells the share of music in a span, from the segments that the speech stage found."""
+    spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    latest = tables.latest(SPEECH, [])
+    keys = dict(zip(latest["content_id"].to_pylist(), latest[WORK_KEY].to_pylist(), strict=True))
+    for row in tables.read(SEGMENTS, ["content_id", "start_s", "end_s", "label", WORK_KEY]).to_pylist():
+        if row["label"] == "music" and keys.get(row["content_id"]) == row[WORK_KEY]:
+            spans[row["content_id"]].append((row["start_s"], row["end_s"]))
+
+    def share(recording: Recording, start_s: float, end_s: float) -> float | None:
+        if keys.get(recording.content_id, REMOVED) == REMOVED:
+            return None
+        common = sum(max(0.0, min(e, end_s) - max(s, start_s)) for s, e in spans.get(recording.content_id, ()))
+        return min(1.0, common / max(end_s - start_s, 1e-3))
+
+    return share
+
+
 def _commit(run: Run, known: Known, markers: Mapping[int, Sequence[Marker]]) -> int:
     """Commits the rows of episodes whose markers are others than those in the store; returns how many."""
     from skips.markers import ALGORITHM
@@ -248,6 +272,7 @@ def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
     gone = {n for n, r in known.recordings.items() if r.content_id in set(content_ids)}
     ids = {n: r.content_id for n, r in known.recordings.items()}
     from embedders.fingerprint import patches
+    from pipelines.skip_words import said
     from skips.decide import decide
     from skips.detect import Detector
     from skips.motifs import clipped_anew
@@ -267,7 +292,9 @@ def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
         detector.rebuild()
     if gone or erase:
         save(run.storage, known)
-        _commit(run, known, decide(known, _silences(run.tables, known)))
+        spoken = said(run)
+        silent = _silences(run.tables, known)
+        _commit(run, known, decide(known, silent, spoken.cues, _music(run.tables), spoken.host_read(known)))
 
 
 def save(storage: Storage, known: Known) -> None:
@@ -290,7 +317,7 @@ def save(storage: Storage, known: Known) -> None:
         files["parts"].append(list(part.stored))
     pointer = {"version": STATE_VERSION, "next_number": known.next_number, **files}
     storage.write(CURRENT, json.dumps(pointer, indent=1).encode())
-    held = {CURRENT, *(files[name] for name, _ in tables), *(path for pair in files["parts"] for path in pair)}
+    held = {CURRENT, SAID, *(files[name] for name, _ in tables), *(path for pair in files["parts"] for path in pair)}
     for entry in storage.entries(FOLDER):
         if entry.path not in held:
             storage.delete(entry.path)
