@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--export", nargs="+", choices=("chapters", "webvtt", "edl"), metavar="FORMAT", default=[])
     parser.add_argument("--out", type=Path, metavar="DIR", default=Path("skips"), help="where exports go (%(default)s)")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a page per show and a picture per episode")
+    parser.add_argument(
+        "--events",
+        type=Path,
+        metavar="FILE",
+        help="player events (CSV, JSONL or Parquet: content_id, event, from_s, to_s) that raise or lower confidence; a "
+        "store keeps them",
+    )
     parser.add_argument("--workers", type=int, help="files that are decoded side by side (default: one a core)")
     add_store(parser)
 
@@ -41,7 +48,20 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--music asks for a FOLDER of music")
     if args.workers is not None and args.workers < 1:
         raise ConfigError("--workers must be 1 or more")
+    events = _events(args.events) if args.events is not None else None
+    evidence = None
+    if events is not None and args.folder is None:
+        from pipelines.skips import add_events
+
+        evidence = add_events(open_run(local_store(args)), events)["evidence"]
     found = _of_folder(args) if args.folder is not None else _of_store(args)
+    if events is not None and args.folder is not None:
+        from dataclasses import asdict
+
+        from skips.evidence import agreement, weighed
+
+        evidence = asdict(agreement(found.episodes, events))
+        found.episodes = weighed(found.episodes, events)
     episodes = [e for e in found.episodes if args.show is None or e.show == args.show]
     if args.show is not None and not episodes:
         from core.errors import NotFound
@@ -57,10 +77,42 @@ def run(args: argparse.Namespace) -> int:
             document["failures"] = [{"path": path, "reason": reason} for path, reason in found.failures]
         if args.music:
             document["repeats"] = found.repeats
+        if evidence is not None:
+            document["evidence"] = evidence
         print_json(document)
     else:
         _print(args, episodes, found, written)
+        if evidence is not None:
+            _print_evidence(evidence)
     return 1 if found.failures and not found.episodes else 0
+
+
+def _events(path: Path) -> Any:
+    """The table of a file of player events. Raises `CatalogError`."""
+    import pyarrow as pa
+    from pyarrow import csv, json, parquet
+
+    from core.errors import CatalogError
+    from skips.evidence import checked
+
+    readers = {".csv": csv.read_csv, ".jsonl": json.read_json, ".parquet": parquet.read_table}
+    if path.suffix.lower() not in readers:
+        raise CatalogError(f"{path} is none of {', '.join(readers)}")
+    try:
+        return checked(readers[path.suffix.lower()](path))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise CatalogError(f"the events {path} cannot be read: {error}") from error
+
+
+def _print_evidence(evidence: dict[str, Any]) -> None:
+    if not evidence["events"]:
+        console().print("[bold]Evidence[/] no event was about a marker")
+        return
+    low, high = evidence["interval"]
+    console().print(
+        f"[bold]Evidence[/] of {evidence['events']} events that were left out, {evidence['before']:.0%} agreed with the "
+        f"markers before and {evidence['after']:.0%} ({low:.0%} to {high:.0%}) after the others were counted"
+    )
 
 
 def _of_folder(args: argparse.Namespace) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -9,7 +10,7 @@ import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
     from skips.decide import Music
     from skips.detect import Detector, Known, Recording
+    from skips.evidence import Agreement
     from skips.markers import Marker
 
 FOLDER = "skips"
 CURRENT = f"{FOLDER}/current.json"
+EVENTS = "evidence"  # folder of player events
 SAID = f"{FOLDER}/said.parquet"  # pipelines.skip_words
 STATE_VERSION = 1  # raised when what is kept can no longer be read; then everything is found anew
 MARKER_FIELDS = ("kind", "start_s", "end_s", "confidence", "occurrences", "motif_id", "action", "source")
@@ -40,9 +43,6 @@ def step(run: Run) -> dict[str, Any]:
     """Takes in new and replaced audio, withdraws what is gone, and commits the markers that changed."""
     started = time.perf_counter()
     detector, gone, fresh = _changes(run)
-    from pipelines.skip_words import said
-    from skips.decide import decide
-
     if gone:
         detector.remove(gone)
     if fresh:
@@ -50,9 +50,7 @@ def step(run: Run) -> dict[str, Any]:
         detector.add(fresh, lambda done, total: run.progress("skips", done, 0))
     if gone or fresh:
         save(run.storage, detector.known)
-    spoken = said(run)
-    silent = _silences(run.tables, detector.known)
-    markers = decide(detector.known, silent, spoken.cues, _music(run.tables), spoken.host_read(detector.known))
+    markers, agreed = _decided(run, detector.known)
     changed = _commit(run, detector.known, markers)
     summary = {
         "episodes": len(markers),
@@ -61,6 +59,7 @@ def step(run: Run) -> dict[str, Any]:
         "new": len(fresh),
         "withdrawn": len(gone),
         "changed": changed,
+        "evidence": None if agreed is None else asdict(agreed),
         "seconds": time.perf_counter() - started,
     }
     run.write_json("skips.json", summary)
@@ -154,6 +153,46 @@ def _silences(tables: Tables, known: Known) -> dict[int, list[tuple[float, float
         row = rows[recording.content_id]
         found[number] = list(zip(*(row[name] or [] for name in columns), strict=True))
     return found
+
+
+def _decided(run: Run, known: Known) -> tuple[dict[int, Sequence[Marker]], Agreement | None]:
+    """The markers of all episodes, weighed by what listeners did where the store has their events; and how well
+    confidence foretells events that were left out."""
+    from pipelines.skip_words import said
+    from skips.decide import decide
+    from skips.evidence import agreement, weighed
+    from skips.markers import MarkedEpisode
+
+    spoken = said(run)
+    silent = _silences(run.tables, known)
+    markers = decide(known, silent, spoken.cues, _music(run.tables), spoken.host_read(known))
+    events = stored_events(run.storage)
+    if events is None:
+        return dict(markers), None
+    about = known.recordings
+    episodes = [
+        MarkedEpisode(about[n].content_id, "", about[n].audio_sha256, about[n].duration_s, tuple(found))
+        for n, found in markers.items()
+    ]
+    counted = weighed(episodes, events)
+    return {n: e.markers for n, e in zip(markers, counted, strict=True)}, agreement(episodes, events)
+
+
+def stored_events(storage: Storage) -> pa.Table | None:
+    """The player events that the store has been given; None where it has none."""
+    parts = [decode(storage.read(entry.path)) for entry in storage.entries(EVENTS)]
+    return pa.concat_tables(parts) if parts else None
+
+
+def add_events(run: Run, events: pa.Table) -> dict[str, Any]:
+    """Keeps a table of player events (`skips.evidence.checked`) and weighs the markers by it at once. The same table
+    again changes nothing."""
+    data = encode(events)
+    run.storage.write(f"{EVENTS}/{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
+    known = load(run.storage)
+    markers, agreed = _decided(run, known)
+    changed = _commit(run, known, markers)
+    return {"changed": changed, "evidence": None if agreed is None else asdict(agreed)}
 
 
 def _music(tables: Tables) -> Music:
@@ -272,8 +311,6 @@ def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
     gone = {n for n, r in known.recordings.items() if r.content_id in set(content_ids)}
     ids = {n: r.content_id for n, r in known.recordings.items()}
     from embedders.fingerprint import patches
-    from pipelines.skip_words import said
-    from skips.decide import decide
     from skips.detect import Detector
     from skips.motifs import clipped_anew
 
@@ -292,9 +329,7 @@ def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
         detector.rebuild()
     if gone or erase:
         save(run.storage, known)
-        spoken = said(run)
-        silent = _silences(run.tables, known)
-        _commit(run, known, decide(known, silent, spoken.cues, _music(run.tables), spoken.host_read(known)))
+        _commit(run, known, _decided(run, known)[0])
 
 
 def save(storage: Storage, known: Known) -> None:

@@ -82,7 +82,38 @@ FALSE_FRIENDS = (
     r"code of (?:conduct|ethics|honou?r|silence)",
 )
 BIAS = 1.5  # log-odds against a kind before anything is said
-NUMBER_WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "fifteen", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred", "zehn", "zwanzig", "diez", "veinte", "dix", "vingt"]
+NUMBER_WORDS = frozenset(
+    [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "fifteen",
+        "twenty",
+        "thirty",
+        "forty",
+        "fifty",
+        "sixty",
+        "seventy",
+        "eighty",
+        "ninety",
+        "hundred",
+        "zehn",
+        "zwanzig",
+        "diez",
+        "veinte",
+        "dix",
+        "vingt",
+    ]
+)
 
 
 def cues(text: str) -> dict[str, float]:

@@ -11,7 +11,9 @@ import pyarrow as pa
 
 PAUSE_S = 0.8  # a silence that ends a sentence where nobody wrote punctuation
 LONGEST_S, LONGEST_WORDS = 20.0, 40  # of a sentence
-ABBREVIATIONS = frozenset(["mr.", "mrs.", "ms.", "dr.", "prof.", "st.", "vs.", "etc.", "e.g.", "i.e.", "inc.", "ltd.", "co.", "jr.", "sr.", "no.", "z.b.", "bzw."])
+ABBREVIATIONS = frozenset(
+    ["mr.", "mrs.", "ms.", "dr.", "prof.", "st.", "vs.", "etc.", "inc.", "ltd.", "co.", "jr.", "sr.", "no.", "bzw."]
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def sentences(words: pa.Table) -> list[Sentence]:
 def _ends(open_: list[tuple[float, float, str]], after: tuple[float, float, str]) -> bool:
     start, end, word = open_[0][0], open_[-1][1], open_[-1][2]
     if re.search(r"[.!?…。]['\")\]]*$", word):
-        # "Dr. Who", "3.5" and "acme.com slash show" go on.
-        abbreviation = word.casefold() in ABBREVIATIONS or re.fullmatch(r"[A-Za-z]\.", word)
+        # "Dr. Who" and "e.g. that" go on.
+        abbreviation = word.casefold() in ABBREVIATIONS or re.fullmatch(r"(?:[A-Za-z]\.)+", word)
         if not abbreviation and not after[2][:1].islower():
             return True
     return after[0] - end >= PAUSE_S or len(open_) >= LONGEST_WORDS or after[1] - start > LONGEST_S
