@@ -22,6 +22,8 @@ NAMES = (
     "index-live",
     "index-swap",
     "index-scale",
+    "skips-quality",
+    "skips-cost",
 )
 
 

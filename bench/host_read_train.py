@@ -20,7 +20,7 @@ from skips.words import Sentence
 
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "skips" / "data" / "host_read.json"
-BY_HAND = ROOT / "tests" / "skips" / "data" / "host_read.json"
+BY_HAND = ROOT / "tests" / "skips" / "data"
 SEED = 0
 REGULARISED = 0.1  # inverse strength, as scikit-learn's C: the sentences to learn from are few
 SENTENCE_S = 4.0
@@ -65,9 +65,9 @@ def fit(model: Any) -> dict[str, Any]:
     }
 
 
-def by_hand() -> list[Passage]:
-    """The passages written by hand, each all ad or all talk, with talk around it."""
-    stored = json.loads(BY_HAND.read_text())
+def by_hand(name: str) -> list[Passage]:
+    """Passages written by hand, each all ad or all talk, with talk around it."""
+    stored = json.loads((BY_HAND / name).read_text())
     made = []
     for kind, label in (("ads", True), ("talk", False)):
         for number, texts in enumerate(stored[kind]):
@@ -122,7 +122,11 @@ def main() -> None:
         TARGET.parent.mkdir(exist_ok=True)
         TARGET.write_text(json.dumps(fit(model)) + "\n")
         hostread.shipped.cache_clear()
-    for name, made in (("held-out", passages("held-out", SEED, 200)), ("by hand", by_hand())):
+    for name, made in (
+        ("held-out", passages("held-out", SEED, 200)),
+        ("by hand", by_hand("host_read.json")),
+        ("unseen", by_hand("host_read_unseen.json")),
+    ):
         for what, (hits, count) in measure(model, made).items():
             low, high = wilson(hits, count)
             print(f"{name:9} {what:19} {hits}/{count} = {hits / max(count, 1):.3f} [{low:.3f}, {high:.3f}]")

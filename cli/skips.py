@@ -110,7 +110,7 @@ def _print_evidence(evidence: dict[str, Any]) -> None:
         return
     low, high = evidence["interval"]
     console().print(
-        f"[bold]Evidence[/] of {evidence['events']} events that were left out, {evidence['before']:.0%} agreed with the "
+        f"[bold]Evidence[/] of {evidence['events']} events left out, {evidence['before']:.0%} agreed with the "
         f"markers before and {evidence['after']:.0%} ({low:.0%} to {high:.0%}) after the others were counted"
     )
 

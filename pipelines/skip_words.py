@@ -19,10 +19,11 @@ from core.keys import REMOVED
 from core.tables import decode, encode
 from pipelines.context import Run
 from pipelines.skips import SAID
+from skips.cues import kind_cues
 from skips.detect import Known, Recording
-from skips.lexicon import cues
 from skips.markers import Marker
-from skips.words import Sentence, sentences, within
+from skips.sentences import sentences
+from skips.words import Sentence
 
 SAID_VERSION = 1
 SENTENCE = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
@@ -47,7 +48,7 @@ class Said:
     def cues(self, recording: Recording, start_s: float, end_s: float) -> Mapping[str, float]:
         """The phrases' evidence by kind in a span of a recording."""
         said = self.sentences.get(recording.content_id)
-        return cues(within(said, start_s, end_s)) if said else {}
+        return kind_cues(said, start_s, end_s) if said else {}
 
     def host_read(self, known: Known) -> dict[int, list[Marker]]:
         """The ads by recording."""

@@ -9,15 +9,12 @@ import numpy as np
 
 from skips.frames import FRAME_S, Line, Sounds, lined_up
 from skips.join import Hits, Patcher, Patches, chains, index_of
-from skips.motifs import SURE, Motif, Occurrence, occurrence
+from skips.motifs import Motif, Occurrence, holds, occurrence
 
 HOP = 3  # frames between a motif's patches, 96 ms: half of a recording's
 INSIDE = 20  # frames that a patch's centre keeps from a motif's edge
 FAINT = 0.5  # cosine from which a patch may be one of a motif's
 CANDIDATES = 12  # of a motif's patches that a patch is compared with exactly
-WHOLE = 0.85  # share of a motif from which an occurrence counts as all of it
-WHOLE_SURE = 1.1  # nats a frame that all of a motif needs: phrases in one voice reach .8
-PART_SURE, PART_LIKENESS = 2.0, 0.72  # what a part needs: phrases are parts of something, too
 LEAST_S = 3.0
 
 
@@ -50,14 +47,6 @@ def find(known: Sequence[Motif], held: Patches, asked: Patches, sounds: Sounds) 
         if heard is not None and holds(heard):
             found[chain.a].append(heard)
     return found
-
-
-def holds(heard: Occurrence) -> bool:
-    """Whether an occurrence is sure enough."""
-    rate = heard.sure / (heard.end - heard.start)
-    if heard.part[1] - heard.part[0] >= WHOLE:
-        return heard.sure >= SURE and rate >= WHOLE_SURE
-    return heard.sure >= SURE and rate >= PART_SURE and heard.score >= PART_LIKENESS
 
 
 def add(

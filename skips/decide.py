@@ -13,7 +13,7 @@ from skips.markers import Marker
 from skips.motifs import Motif, Occurrence
 
 AUTO_OCCURRENCES = 3  # of a motif that may be skipped unasked
-AUTO_LIKENESS = 0.45  # of an occurrence that may
+AUTO_LIKENESS = 0.6  # of an occurrence that may
 LEAST_S = 3.0
 SHY_S = 0.032  # by which markers stop short of both edges: rather hear an ad's end than miss a word
 SILENCE_S = 2.0

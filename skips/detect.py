@@ -16,7 +16,7 @@ import numpy as np
 from skips import bank
 from skips.frames import Line, Sounds, lined_up
 from skips.join import QUERY_EVERY, Hits, Patcher, Patches, chains, hits, index_of
-from skips.motifs import Motif, Occurrence, agree, motifs, occurrence
+from skips.motifs import Motif, Occurrence, agree, holds, motifs, occurrence
 
 BATCH = 128  # recordings that are compared with each other at a time
 HOP = 6  # frames between a recording's patches, 192 ms
@@ -170,7 +170,7 @@ class Detector:
         sound = self.sounds[heard.recording]
         better = lined_up(known.clip, sound, known.start, known.end, line)
         found = occurrence(known, sound, heard.recording, better) if better else None
-        if found is None or not bank.holds(found):
+        if found is None or not holds(found):
             return False
         known.occurrences.append(found)
         return True

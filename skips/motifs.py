@@ -34,8 +34,12 @@ SPLIT_S = 8.0  # a chain that long may be two
 DEPTH = 3  # how often a chain is cut
 REST_S = 5.0  # of what another stretch leaves of one
 SURE = 60.0  # nats of a pair
-SCORE, RATE = 0.62, 1.5  # mean likeness of a pair, and its nats a frame
+FITS = ((0.62, 1.5), (0.5, 2.0))  # mean likeness of a pair and its nats a frame: less of one asks for more of the other
+WHOLE = 0.85  # share of a motif from which an occurrence counts as all of it
+WHOLE_SURE = 1.1  # nats a frame that all of a motif needs: phrases in one voice reach .8
+PART_SURE, PART_LIKENESS = 2.0, 0.72  # what a part needs: phrases are parts of something, too
 SAME = 0.75  # IoU of two views of one stretch
+LINKED = 0.5  # share of the shorter of two stretches that a pair must hold to link them
 JURY = 24  # occurrences that an edge is sought with
 MARGIN = 96  # frames around a motif that its clip has, 3 s
 EDGE = 94  # frames around a template that the jury hears, 3 s
@@ -86,7 +90,7 @@ def agree(found: Sequence[Chain], sounds: Sounds) -> list[Pair]:
 
 def _sure(far: Extent) -> bool:
     rate = far.sure / (far.end - far.start)
-    return far.sure >= SURE and far.score >= SCORE and rate >= RATE
+    return far.sure >= SURE and any(far.score >= score and rate >= least for score, least in FITS)
 
 
 @dataclass
@@ -201,18 +205,25 @@ def motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:
     found = stretches(pairs)
     links = _links(pairs, found)
     made = []
-    for group in _groups(len(found), links):
+    waiting = _groups(range(len(found)), links)
+    while waiting:
+        group = waiting.pop()
         if len(group) < 2:
             continue
-        made.append(_motif(group, found, links, sounds))
-    return [m for m in made if len(m.occurrences) > 1]
+        motif, others = _motif(group, found, links, sounds)
+        if len(motif.occurrences) > 1:
+            made.append(motif)
+        # Two ads that begin with the same bars hang together by these; what is no part of the one may be the other.
+        if len(others) < len(group):
+            waiting += _groups(others, links)
+    return made
 
 
 Links = dict[int, list[tuple[int, Line, float]]]  # stretch → (other stretch, line to it, score)
 
 
 def _links(pairs: Sequence[Pair], found: Sequence[Stretch]) -> Links:
-    """Stretches that a pair joins: what it says of one lies for the most part in the other."""
+    """Stretches that a pair joins: what it says of one lies for the most part in the other, and is most of either."""
     by_recording: dict[int, list[int]] = defaultdict(list)
     for number, stretch in enumerate(found):
         by_recording[stretch.recording].append(number)
@@ -225,33 +236,35 @@ def _links(pairs: Sequence[Pair], found: Sequence[Stretch]) -> Links:
             start, end = float(pair.line(first)), float(pair.line(last))
             for y in by_recording[pair.b]:
                 common = min(end, found[y].end) - max(start, found[y].start)
-                if x != y and common > 0.8 * (end - start):
+                shorter = min(found[x].end - found[x].start, found[y].end - found[y].start)
+                if x != y and common > max(0.8 * (end - start), LINKED * shorter):
                     links[x].append((y, pair.line, pair.score))
                     links[y].append((x, pair.line.inverse(), pair.score))
     return links
 
 
-def _groups(count: int, links: Links) -> list[list[int]]:
-    """Connected stretches."""
-    seen: set[int] = set()
+def _groups(among: Sequence[int], links: Links) -> list[list[int]]:
+    """Those of some stretches that are connected with each other."""
+    left = set(among)
     groups = []
-    for first in range(count):
-        if first in seen:
+    for first in among:
+        if first not in left:
             continue
-        seen.add(first)
+        left.remove(first)
         group, waiting = [first], deque([first])
         while waiting:
             for other, _, _ in links.get(waiting.popleft(), ()):
-                if other not in seen:
-                    seen.add(other)
+                if other in left:
+                    left.remove(other)
                     group.append(other)
                     waiting.append(other)
         groups.append(group)
     return groups
 
 
-def _motif(group: list[int], found: Sequence[Stretch], links: Links, sounds: Sounds) -> Motif:
-    """Makes one occurrence the template, finds its edges with the others, and takes them to each."""
+def _motif(group: list[int], found: Sequence[Stretch], links: Links, sounds: Sounds) -> tuple[Motif, list[int]]:
+    """Makes one occurrence the template, finds its edges with the others, and takes them to each. Also returns the
+    stretches that do not hold what the template plays."""
     longest = np.quantile([found[i].end - found[i].start for i in group], 0.75)
 
     def worth(i: int) -> tuple[bool, int, float]:
@@ -275,16 +288,19 @@ def _motif(group: list[int], found: Sequence[Stretch], links: Links, sounds: Sou
     start, end = _edges(template, [(sounds[found[i].recording], exact[i]) for i in jury], own)
     low, high = max(0, int(start) - MARGIN), min(len(own), int(end) + MARGIN)
     motif = Motif(Sound(own.frames[low:high].copy(), own.loud), start - low, end - low, template.recording, [])
+    others = []
     for i, line in exact.items():
         heard = occurrence(motif, sounds[found[i].recording], found[i].recording, line.later(low))
-        if heard is not None:
+        if heard is not None and holds(heard):
             motif.occurrences.append(heard)
+        else:
+            others.append(i)
     if motif.occurrences:
         score = float(np.mean([o.score for o in motif.occurrences]))
         sure = float(np.mean([o.sure for o in motif.occurrences]))
         motif.occurrences.append(Occurrence(template.recording, start, end, Line(1.0, float(low)), score, sure))
     motif.occurrences.sort(key=lambda o: (o.recording, o.start))
-    return motif
+    return motif, others
 
 
 def _lines(first: int, links: Links) -> dict[int, Line]:
@@ -337,3 +353,11 @@ def occurrence(motif: Motif, sound: Sound, recording: int, line: Line) -> Occurr
     low, high = max(0.0, float(line(start))), min(len(sound) - 1.0, float(line(end)))
     score, sure = float(both.moved[first:last].mean()), float(gain[first:last].sum())
     return Occurrence(recording, low, high, line, score, sure, part)
+
+
+def holds(heard: Occurrence) -> bool:
+    """Whether an occurrence is sure enough."""
+    rate = heard.sure / (heard.end - heard.start)
+    if heard.part[1] - heard.part[0] >= WHOLE:
+        return heard.sure >= SURE and rate >= WHOLE_SURE
+    return heard.sure >= SURE and rate >= PART_SURE and heard.score >= PART_LIKENESS
