@@ -23,7 +23,6 @@ NAMES = (
     "index-swap",
     "index-scale",
     "skips-quality",
-    "skips-cost",
 )
 
 
