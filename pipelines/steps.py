@@ -95,8 +95,8 @@ def _media_candidates(
     candidates: dict[str, list[Candidate]] = {}
     sizes: dict[int, int] = {}
 
-    def add(stage: Stage, position: int, row: dict[str, Any], key: str) -> None:
-        candidate = Candidate(position, row["content_id"], row["updated_at"], key, stage.key(key))
+    def add(stage: Stage, position: int, row: dict[str, Any], key: str, made_of: str = "") -> None:
+        candidate = Candidate(position, row["content_id"], row["updated_at"], key, stage.key(made_of or key))
         candidates.setdefault(stage.name, []).append(candidate)
 
     content = content_stage()
@@ -116,7 +116,7 @@ def _media_candidates(
             sizes[position] = sizes.get(position, 0) + int(getattr(identity, "size", 0) or 0)
             for stage in stages:
                 if stage.modality == modality:
-                    add(stage, position, row, whole if stage.view is FINGERPRINT else key)
+                    add(stage, position, row, key, whole if stage.view is FINGERPRINT else "")
     return candidates, sizes
 
 

@@ -118,9 +118,27 @@ def test_listeners_hear_every_frame_at_its_rate(tmp_path: Path) -> None:
         def hear(self, block: np.ndarray) -> None:
             blocks.append(block)
 
-    audio = decode_audio(tmp_path / "x.wav", listeners=[Ear()])
+    decode_audio(tmp_path / "x.wav", listeners=[Ear()])
     np.testing.assert_array_equal(np.concatenate(blocks), stereo)
-    assert np.abs(audio.samples).max() < 1e-6  # the channels cancel in the mono mix
+
+
+@pytest.mark.parametrize("level", [1.0, 0.99])
+def test_channels_that_cancel_are_not_mixed(tmp_path: Path, level: float) -> None:
+    # One channel is the other turned over, as a wrongly wired cable has it: their mean would be next to silence.
+    sound = chirp(2.0)
+    soundfile.write(tmp_path / "x.wav", np.stack([sound, -level * sound], axis=1), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "mono.wav", sound, RATE, subtype="FLOAT")
+    found, mono = (decode_audio(tmp_path / name) for name in ("x.wav", "mono.wav"))
+    np.testing.assert_allclose(found.samples, mono.samples, atol=1e-6)
+    assert (found.source_channels, found.duration_s) == (2, mono.duration_s)
+
+
+def test_channels_that_only_differ_are_mixed(tmp_path: Path) -> None:
+    left, right = chirp(2.0), np.random.default_rng(0).uniform(-0.3, 0.3, 2 * RATE)
+    soundfile.write(tmp_path / "x.wav", np.stack([left, right], axis=1), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "mono.wav", (left + right) / 2, RATE, subtype="FLOAT")
+    found, mono = (decode_audio(tmp_path / name) for name in ("x.wav", "mono.wav"))
+    np.testing.assert_allclose(found.samples, mono.samples, atol=1e-6)
 
 
 def test_truth_of_the_fixture(wav: Callable[..., Path]) -> None:

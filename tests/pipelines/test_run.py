@@ -28,6 +28,7 @@ EVERYTHING = {
     "audio_raw": 6,
     "acoustic": 6,
     "speech": 6,
+    "fingerprint": 6,
     "image": 1,
     "visual": 1,
     "text": 10,
@@ -59,7 +60,7 @@ def test_a_run_and_its_reruns(shelf: Shelf, run_on: RunOn, tmp_path: Path) -> No
     shelf.sound("sound-2.wav", 99)
     shelf.row("sound 2")["updated_at"] = "2026-06-01T00:00:00Z"
     shelf.save()
-    assert computed(run_on(shelf.source)) == {"audio_raw": 1, "acoustic": 1, "speech": 1}
+    assert computed(run_on(shelf.source)) == {"audio_raw": 1, "acoustic": 1, "speech": 1, "fingerprint": 1}
 
     # The new version is served, the old one still answers for the time before.
     feast = open_store(store)
