@@ -244,9 +244,11 @@ EXTENSION = 940  # frames that an agreement may go on beyond what was found by s
 NEAR = 47  # frames around an edge in which it is sought exactly, 1.5 s
 
 
-def extent(one: Sound, other: Sound, line: Line, first: float, last: float) -> Extent | None:
-    """How far the two agree around frames `first` to `last` of `one`; None if nowhere."""
-    both = agreement(one, other, line, int(first) - EXTENSION, int(last) + EXTENSION)
+def extent(
+    one: Sound, other: Sound, line: Line, first: float, last: float, low: float = -np.inf, high: float = np.inf
+) -> Extent | None:
+    """How far the two agree around frames `first` to `last` of `one`, not beyond `low` and `high`; None if nowhere."""
+    both = agreement(one, other, line, int(max(first - EXTENSION, low)), int(min(last + EXTENSION, high)))
     start, end = best_run(both.broad)
     if end <= start:
         return None

@@ -70,21 +70,21 @@ def agree(found: Sequence[Chain], sounds: Sounds) -> list[Pair]:
     """The chains whose recordings agree frame by frame, and how far. What a chain holds beyond that is tried by itself:
     two spots one after the other in both recordings make one chain, though one may play faster."""
     pairs = []
-    waiting = [(chain, 0) for chain in found]
+    waiting = [(chain, 0, -np.inf, np.inf) for chain in found]
     while waiting:
-        chain, depth = waiting.pop()
+        chain, depth, low, high = waiting.pop()
         one, other = sounds[chain.a], sounds[chain.b]
         line = lined_up(one, other, chain.first, chain.last, Line(1.0, chain.offset))
-        far = extent(one, other, line, chain.first, chain.last) if line else None
+        far = extent(one, other, line, chain.first, chain.last, low, high) if line else None
         middle = (chain.first + chain.last) / 2
         if line and far and _sure(far):
             if far.end - far.start >= LEAST_S / FRAME_S:
                 pairs.append(Pair(chain.a, chain.b, far.start, far.end, line, far.score, far.sure))
-            cuts = [(-np.inf, far.start), (far.end, np.inf)]
+            cuts = [(low, far.start), (far.end, high)]
         else:
-            cuts = [(-np.inf, middle), (middle, np.inf)] if chain.last - chain.first > SPLIT_S / FRAME_S else []
+            cuts = [(low, middle), (middle, high)] if chain.last - chain.first > SPLIT_S / FRAME_S else []
         if depth < DEPTH:
-            waiting += [(piece, depth + 1) for low, high in cuts if (piece := chain.between(low, high))]
+            waiting += [(piece, depth + 1, *cut) for cut in cuts if (piece := chain.between(*cut))]
     return pairs
 
 
