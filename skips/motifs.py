@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 from skips.frames import (
     FRAME_S,
@@ -40,6 +41,7 @@ WHOLE_SURE = 1.1  # nats a frame that all of a motif needs: phrases in one voice
 PART_SURE, PART_LIKENESS = 2.0, 0.72  # what a part needs: phrases are parts of something, too
 SAME = 0.75  # IoU of two views of one stretch
 LINKED = 0.5  # share of the shorter of two stretches that a pair must hold to link them
+SURELY = 31  # frames, 1 s, over which another sound is told from a blurred one
 JURY = 24  # occurrences that an edge is sought with
 MARGIN = 96  # frames around a motif that its clip has, 3 s
 EDGE = 94  # frames around a template that the jury hears, 3 s
@@ -319,7 +321,7 @@ def _lines(first: int, links: Links) -> dict[int, Line]:
 def _edges(template: Stretch, others: list[tuple[Sound, Line]], own: Sound) -> tuple[float, float]:
     """First and last frame of the template, where the evidence of all others together turns."""
     low, high = int(template.start) - EDGE, int(template.end) + EDGE + 1
-    broad, sharp = np.zeros(high - low), np.zeros(high - low)
+    broad, sharp, denied = np.zeros((3, high - low))
     for other, line in others:
         both = agreement(own, other, line, low, high)
         # What one of them lacks is not shared.
@@ -327,6 +329,11 @@ def _edges(template: Stretch, others: list[tuple[Sound, Line]], own: Sound) -> t
             gain = np.full(high - low, -1.0)
             gain[both.at - low] = own_evidence
             total += gain
+            if total is broad:
+                denied += uniform_filter1d(gain, SURELY) < DIFFERENT
+    # Where half of them clearly play something else, two spots stand side by side now and then.
+    apart = (len(others) > 1) & (2 * denied >= len(others))
+    broad[apart], sharp[apart] = DIFFERENT, DIFFERENT
     start, end = best_run(broad)
     if end - start < LEAST_S / FRAME_S / 2:
         return template.start, template.end
