@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -203,7 +203,41 @@ def clipped_anew(motif: Motif, sounds: Sounds) -> bool:
 
 
 def motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:
-    """The motifs that the pairs make, with at least two occurrences each."""
+    """The motifs that the pairs make, with at least two occurrences each. What pairs share beyond these is tried again
+    by itself: a recap behind the intro, in the two episodes that have both."""
+    found = _motifs(pairs, sounds)
+    heard = _by_recording(found)
+    for motif in _motifs(_beyond(pairs, heard), sounds):
+        motif.occurrences = [o for o in motif.occurrences if not any(o.covers(known) for known in heard[o.recording])]
+        if len(motif.occurrences) > 1:
+            found.append(motif)
+    return found
+
+
+def _by_recording(found: Sequence[Motif]) -> dict[int, list[Occurrence]]:
+    heard: dict[int, list[Occurrence]] = defaultdict(list)
+    for motif in found:
+        for o in motif.occurrences:
+            heard[o.recording].append(o)
+    return heard
+
+
+def _beyond(pairs: Sequence[Pair], heard: Mapping[int, Sequence[Occurrence]]) -> list[Pair]:
+    """What occurrences leave of the pairs that they lie in, where that is long enough to be something of its own."""
+    left = []
+    for pair in pairs:
+        spans = [(o.start, o.end) for o in heard.get(pair.a, ())]
+        back = pair.line.inverse()
+        spans += [(float(back(o.start)), float(back(o.end))) for o in heard.get(pair.b, ())]
+        pieces = [(pair.start, pair.end)]
+        for low, high in spans:
+            pieces = [p for s, e in pieces for p in ((s, min(e, low)), (max(s, high), e)) if p[1] - p[0] > 0]
+        if pieces != [(pair.start, pair.end)]:
+            left += [replace(pair, start=s, end=e) for s, e in pieces if e - s >= REST_S / FRAME_S]
+    return left
+
+
+def _motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:
     found = stretches(pairs)
     links = _links(pairs, found)
     made = []
