@@ -23,6 +23,7 @@ NAMES = (
     "index-swap",
     "index-scale",
     "skips-quality",
+    "skips-cost",
 )
 
 

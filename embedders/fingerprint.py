@@ -21,15 +21,16 @@ HOP = 512  # samples between frames, 32 ms
 FRAME_S = HOP / SAMPLE_RATE
 BANDS = 32
 LOW_HZ, HIGH_HZ = 180.0, 3_700.0  # below, rooms and telephones differ; above, codecs do
+USED = slice(int(LOW_HZ * WINDOW / SAMPLE_RATE), int(HIGH_HZ * WINDOW / SAMPLE_RATE) + 2)  # bins of the spectrum
 FLOOR_DB, STEP_DB = -96.0, 0.5  # of a frame's bytes: 0 is the floor, 255 is 31.5 dB over full scale
 BLOCK = 256  # frames that are transformed together, so that they stay in the cache
 
 
 @cache
 def _bank() -> np.ndarray:
-    """Triangular bands, logarithmically spaced, as a float32 matrix (WINDOW / 2 + 1, BANDS); columns sum to 1, and the
+    """Triangular bands, logarithmically spaced, as a float32 matrix (bins of `USED`, BANDS); columns sum to 1, and the
     window's power is taken out: white noise of 0 dBFS gives 0 dB in every band."""
-    frequency = np.linspace(0, SAMPLE_RATE / 2, WINDOW // 2 + 1)
+    frequency = np.linspace(0, SAMPLE_RATE / 2, WINDOW // 2 + 1)[USED]
     edge = np.geomspace(LOW_HZ, HIGH_HZ, BANDS + 2)
     up = (frequency[:, None] - edge[:-2]) / (edge[1:-1] - edge[:-2])
     down = (edge[2:] - frequency[:, None]) / (edge[2:] - edge[1:-1])
@@ -59,7 +60,7 @@ def frames(samples: np.ndarray) -> np.ndarray:
         if start < 0 or stop > len(samples):
             piece = np.pad(piece, (max(-start, 0), max(stop - len(samples), 0)))
         windows = np.lib.stride_tricks.sliding_window_view(piece, WINDOW)[::HOP]
-        spectrum = scipy.fft.rfft(windows * _window(), overwrite_x=True)
+        spectrum = scipy.fft.rfft(windows * _window(), overwrite_x=True)[:, USED]
         power = (spectrum.real**2 + spectrum.imag**2) @ _bank()
         level = 10 * np.log10(power + 10 ** (FLOOR_DB / 10))
         found[first:last] = np.clip((level - FLOOR_DB) / STEP_DB + 0.5, 0, 255)

@@ -14,6 +14,7 @@ from core.config import Config, build
 from core.errors import ConfigError, NotFound
 from core.storage import Storage, open_storage
 from core.tables import Tables
+from core.threads import one_algebra_thread
 
 Progress = Callable[[str, int, int], None]  # (label, items done since the last call, items in all; 0: not known)
 
@@ -107,6 +108,7 @@ def one_thread_per_model() -> None:
     """Items run side by side, so a model that also spread over the cores would fight the others for them."""
     import os
 
+    one_algebra_thread()
     with _torch_lock:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, "1")

@@ -14,6 +14,7 @@ import numpy as np
 
 from core.config import MediaLimits
 from core.errors import BadItem, CatalogError
+from core.threads import one_algebra_thread
 from pipelines.skips import natural
 from skips.detect import Detector, Recording
 from skips.markers import MarkedEpisode
@@ -60,6 +61,7 @@ def skip_folder(
     from skips.decide import decide, repeats
     from skips.similarity import similarity
 
+    one_algebra_thread()
     folder = folder.expanduser().absolute()
     files = list(audio_files(folder))
     if not files:

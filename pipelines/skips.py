@@ -21,6 +21,7 @@ from core.features import CONTENT, FINGERPRINT, SEGMENTS, SKIPS, SPEECH
 from core.keys import REMOVED, work_key
 from core.storage import Storage
 from core.tables import Tables, decode, encode, latest_rows, now_us, rows_to_table
+from core.threads import one_algebra_thread
 from pipelines.context import Run
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ MARKER_FIELDS = ("kind", "start_s", "end_s", "confidence", "occurrences", "motif
 def step(run: Run) -> dict[str, Any]:
     """Takes in new and replaced audio, withdraws what is gone, and commits the markers that changed."""
     started = time.perf_counter()
+    one_algebra_thread()
     detector, gone, fresh = _changes(run)
     if gone:
         detector.remove(gone)
