@@ -15,6 +15,7 @@ from skips.motifs import Motif, Occurrence
 AUTO_OCCURRENCES = 3  # of a motif that may be skipped unasked
 AUTO_LIKENESS = 0.6  # of an occurrence that may
 LEAST_S = 3.0
+LONGEST_S, LONGEST_SHARE = 240.0, 0.5  # of an episode: what repeats for longer is an episode that was published twice
 SHY_S = 0.032  # by which markers stop short of both edges: rather hear an ad's end than miss a word
 SILENCE_S = 2.0
 Cues = Callable[[Recording, float, float], Mapping[str, float]]
@@ -61,7 +62,7 @@ def decide(
         # What is heard twice is a repeat by chance half as surely as what is heard three times.
         repeated = 1 - 0.5 ** (count - 1)
         for h, name, occurrence in zip(heard, names, _occurrences(motif, known), strict=True):
-            if not name or h.end_s - h.start_s < LEAST_S:
+            if not name or not LEAST_S <= h.end_s - h.start_s <= min(LONGEST_S, LONGEST_SHARE * h.episode_s):
                 continue
             auto = count >= AUTO_OCCURRENCES and name != "recap" and occurrence.score >= AUTO_LIKENESS
             confidence = repeated * min(1.0, max(0.0, occurrence.score)) ** 0.25

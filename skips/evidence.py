@@ -52,6 +52,9 @@ def checked(table: pa.Table) -> pa.Table:
     missing = [f.name for f in EVENTS if not f.nullable and f.name not in table.column_names]
     if missing:
         raise CatalogError(f"the events have no column {', '.join(missing)}; there is {', '.join(table.column_names)}")
+    twice = [f.name for f in EVENTS if table.column_names.count(f.name) > 1]
+    if twice:
+        raise CatalogError(f"the events have more than one column {', '.join(twice)}")
     columns = []
     for field in EVENTS:
         if field.name not in table.column_names:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from core.errors import BadItem
 from core.storage import LocalStorage
 from skips.markers import MarkedEpisode, Marker
 
@@ -30,6 +32,7 @@ def chapters_json(episode: MarkedEpisode) -> str:
     https://github.com/Podcastindex-org/podcast-namespace/blob/main/chapters/jsonChapters.md (version 1.2.0): chapters
     by start; a silence is no entry of the table of contents, and what lies between markers is a numbered part.
     """
+    _finite(episode)
     chapters: list[dict[str, object]] = []
     part, at = 0, 0.0
 
@@ -49,7 +52,7 @@ def chapters_json(episode: MarkedEpisode) -> str:
         if marker.kind == "silence":
             chapter["toc"] = False
         chapters.append(chapter)
-        at = marker.end_s
+        at = max(at, marker.end_s)  # a marker may lie in the one before
     content(episode.duration_s)
     title = {"title": episode.title} if episode.title else {}
     return json.dumps({"version": "1.2.0", **title, "chapters": chapters}, indent=1, ensure_ascii=False) + "\n"
@@ -61,6 +64,7 @@ def webvtt(episode: MarkedEpisode) -> str:
     https://www.w3.org/TR/webvtt1/ (section 1.7, metadata). A payload must not hold "-->" nor an empty line: JSON in one
     line has none, and ">" is escaped.
     """
+    _finite(episode)
     lines = ["WEBVTT", "", f"NOTE audio_sha256 {episode.audio_sha256}, {episode.algorithm}", ""]
     for number, (marker, row) in enumerate(zip(episode.markers, episode.to_dict()["markers"], strict=True), 1):
         payload = json.dumps(row, ensure_ascii=True).replace(">", "\\u003e")
@@ -70,15 +74,35 @@ def webvtt(episode: MarkedEpisode) -> str:
 
 def clock(seconds: float) -> str:
     """`hh:mm:ss.mmm`."""
-    ms = round(seconds * 1000)
+    ms = _ms(seconds)
     return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000:03}"
 
 
 def edl(episode: MarkedEpisode, actions: Sequence[str] = ("auto",)) -> str:
     """An edit decision list as MPlayer, Kodi and Jellyfin read it: start, end and what to do (3: a commercial break),
-    separated by tabs; only what may be skipped unasked. https://kodi.wiki/view/Edit_decision_list"""
-    rows = [m for m in episode.markers if m.action in actions]
-    return "".join(f"{m.start_s:.3f}\t{m.end_s:.3f}\t{SKIP_SCENE}\n" for m in rows)
+    separated by tabs; only what may be skipped unasked. https://kodi.wiki/view/Edit_decision_list
+
+    What overlaps or touches is one row: Kodi refuses a row that begins at the millisecond at which another ends.
+    """
+    _finite(episode)
+    rows: list[list[int]] = []  # milliseconds
+    for start, end in sorted((_ms(m.start_s), _ms(m.end_s)) for m in episode.markers if m.action in actions):
+        if rows and start <= rows[-1][1]:
+            rows[-1][1] = max(rows[-1][1], end)
+        elif start < end:
+            rows.append([start, end])
+    return "".join(f"{start / 1000:.3f}\t{end / 1000:.3f}\t{SKIP_SCENE}\n" for start, end in rows)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _finite(episode: MarkedEpisode) -> None:
+    """Raises `BadItem` where a time is NaN or infinite: no format can say that."""
+    times = (episode.duration_s, *(t for m in episode.markers for t in (m.start_s, m.end_s)))
+    if not all(map(math.isfinite, times)):
+        raise BadItem("not_finite", f"{episode.content_id!r} has a time that is not finite and cannot be exported")
 
 
 FORMATS: dict[str, tuple[str, Callable[[MarkedEpisode], str]]] = {
@@ -92,7 +116,8 @@ def file_name(content_id: str) -> str:
     """A file name for an id: its readable part, and a hash of it where that is not the whole id, so that no two ids
     share a name, on any disk."""
     plain = re.sub(r"[^\w.-]+", "_", content_id, flags=re.ASCII).strip("._") or "episode"
-    digest = hashlib.sha256(content_id.encode()).hexdigest()[:10]
+    # An id may be a path whose name is no UTF-8: Python holds its bytes as surrogates.
+    digest = hashlib.sha256(content_id.encode(errors="surrogatepass")).hexdigest()[:10]
     return f"{plain.encode()[:NAME_BYTES].decode(errors='ignore')}-{digest}"
 
 
@@ -104,7 +129,7 @@ def write_exports(episodes: Iterable[MarkedEpisode], folder: Path, formats: Sequ
         for name in formats:
             suffix, export = FORMATS[name]
             relative = f"{file_name(episode.content_id)}{suffix}"
-            storage.write(relative, export(episode).encode())
+            storage.write(relative, export(episode).encode(errors="replace"))
             written.append(folder / relative)
     return written
 

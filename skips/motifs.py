@@ -208,10 +208,15 @@ def motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:
     found = _motifs(pairs, sounds)
     heard = _by_recording(found)
     for motif in _motifs(_beyond(pairs, heard), sounds):
-        motif.occurrences = [o for o in motif.occurrences if not any(o.covers(known) for known in heard[o.recording])]
+        motif.occurrences = [o for o in motif.occurrences if _mostly_new(o, heard[o.recording])]
         if len(motif.occurrences) > 1:
             found.append(motif)
     return found
+
+
+def _mostly_new(found: Occurrence, known: Sequence[Occurrence]) -> bool:
+    common = [min(found.end, k.end) - max(found.start, k.start) for k in known]
+    return max(common, default=0.0) < 0.5 * (found.end - found.start)
 
 
 def _by_recording(found: Sequence[Motif]) -> dict[int, list[Occurrence]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from html import escape
+import html
+import re
 
 import numpy as np
 
@@ -24,6 +25,8 @@ COLOURS = {
     "recap": "#009e73",
     "silence": "#999999",
 }
+# What XML 1.0 has no way to write, not even as a reference (https://www.w3.org/TR/xml/#charsets).
+NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 STYLE = (
     "text{font:11px system-ui,sans-serif;fill:#222}.t{font-size:13px;font-weight:600}.base{fill:#e6e6e6}"
     ".axis{stroke:#888;stroke-width:1}.curve{fill:#0072b2;fill-opacity:.35;stroke:#0072b2;stroke-width:1}"
@@ -32,8 +35,16 @@ STYLE = (
 )
 
 
-def timeline_svg(episode: MarkedEpisode, similarity: np.ndarray | None = None, hop_s: float = 0.5) -> str:
-    """A standalone SVG. `similarity`, float32 (n,), is in [0, 1], one value every `hop_s` seconds."""
+def escape(text: str) -> str:
+    """Text for XML and HTML, in an element or in an attribute; what neither can hold is U+FFFD."""
+    return html.escape(NO_XML.sub("\ufffd", text))
+
+
+def timeline_svg(
+    episode: MarkedEpisode, similarity: np.ndarray | None = None, hop_s: float = 0.5, pattern: str = "ask"
+) -> str:
+    """A standalone SVG. `similarity`, float32 (n,), is in [0, 1], one value every `hop_s` seconds. `pattern` is the id
+    of the hatching, which must differ where a page holds many pictures."""
     span = max(episode.duration_s, 0.1)
     scale = (WIDTH - LEFT - RIGHT) / span
 
@@ -46,14 +57,14 @@ def timeline_svg(episode: MarkedEpisode, similarity: np.ndarray | None = None, h
         f"<title>{escape(name)}</title>",
         f"<desc>{escape(described(episode))}</desc>",
         f"<style>{STYLE}</style>",
-        '<defs><pattern id="ask" width="6" height="6" patternTransform="rotate(45)" patternUnits="userSpaceOnUse">'
-        '<rect width="3" height="6" fill="#fff" fill-opacity=".55"/></pattern></defs>',
+        f'<defs><pattern id="{pattern}" width="6" height="6" patternTransform="rotate(45)" '
+        'patternUnits="userSpaceOnUse"><rect width="3" height="6" fill="#fff" fill-opacity=".55"/></pattern></defs>',
         f'<text class="t" x="{LEFT}" y="16">{escape(_cut(name, 90))}</text>',
-        *_legend(episode),
+        *_legend(episode, pattern),
         f'<rect class="base" x="{LEFT}" y="{BAND_TOP}" width="{WIDTH - LEFT - RIGHT}" height="{BAND_HEIGHT}"/>',
     ]
     for marker in episode.markers:
-        parts += _marker(marker, x(marker.start_s), max(x(marker.end_s) - x(marker.start_s), LEAST_PX))
+        parts += _marker(marker, x(marker.start_s), max(x(marker.end_s) - x(marker.start_s), LEAST_PX), pattern)
     if similarity is not None and len(similarity):
         parts.append(_curve(similarity, hop_s, x))
     parts += _axis(span, x)
@@ -85,13 +96,13 @@ def told(marker: Marker) -> str:
     return f"{TITLES[marker.kind]}, {times}, confidence {marker.confidence:.2f}{heard}, {marker.action}"
 
 
-def _marker(marker: Marker, left: float, width: float) -> list[str]:
+def _marker(marker: Marker, left: float, width: float, pattern: str) -> list[str]:
     box = f'x="{left}" y="{BAND_TOP}" width="{round(width, 2)}" height="{BAND_HEIGHT}"'
     colour = COLOURS[marker.kind]
     label = TITLES[marker.kind]
     parts = [f'<g><title>{escape(told(marker))}</title><rect {box} fill="{colour}"/>']
     if marker.action == "ask":
-        parts.append(f'<rect {box} fill="url(#ask)" stroke="{colour}"/>')
+        parts.append(f'<rect {box} fill="url(#{pattern})" stroke="{colour}"/>')
     if width > LABEL_PX * len(label) + 6 and marker.action == "auto":
         middle = round(left + width / 2, 2)
         parts.append(f'<text class="in" x="{middle}" y="{BAND_TOP + 21}" text-anchor="middle">{label}</text>')
@@ -99,7 +110,7 @@ def _marker(marker: Marker, left: float, width: float) -> list[str]:
     return parts
 
 
-def _legend(episode: MarkedEpisode) -> list[str]:
+def _legend(episode: MarkedEpisode, pattern: str) -> list[str]:
     kinds = [kind for kind in COLOURS if any(m.kind == kind for m in episode.markers)]
     parts, right = [], WIDTH - RIGHT
     if any(m.action == "ask" for m in episode.markers):
@@ -110,7 +121,7 @@ def _legend(episode: MarkedEpisode) -> list[str]:
         fill = "#bbb" if kind == "ask" else COLOURS[kind]
         parts.append(f'<rect x="{right}" y="20" width="10" height="10" fill="{fill}"/>')
         if kind == "ask":
-            parts.append(f'<rect x="{right}" y="20" width="10" height="10" fill="url(#ask)" stroke="#888"/>')
+            parts.append(f'<rect x="{right}" y="20" width="10" height="10" fill="url(#{pattern})" stroke="#888"/>')
         parts.append(f'<text x="{right + 14}" y="29">{label}</text>')
     return parts
 

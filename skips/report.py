@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from html import escape
 from statistics import median
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from skips.exports import TITLES, total_s
 from skips.markers import MarkedEpisode, Marker
-from skips.picture import COLOURS, hms, timeline_svg
+from skips.picture import COLOURS, escape, hms, timeline_svg
 
 BEFORE_S = 3  # seconds before a marker at which listening begins
 STYLE = """
@@ -117,9 +117,7 @@ def _episode(number: int, episode: MarkedEpisode, similarity: np.ndarray | None,
     )
     table = f"<table>{head}{''.join(rows)}</table>" if rows else "<p class=dim>No markers.</p>"
     player = f'<audio controls preload="none" src="{_url(episode.path)}"></audio>' if _local(episode) else ""
-    # Each picture's pattern needs a name of its own on a page with many.
-    picture = timeline_svg(episode, similarity, hop_s).replace('id="ask"', f'id="ask{number}"')
-    picture = picture.replace("url(#ask)", f"url(#ask{number})")
+    picture = timeline_svg(episode, similarity, hop_s, pattern=f"ask{number}")
     return (
         f'<section id="e{number}"><h2>{number + 1}. {escape(name)}</h2>'
         f'<p class="dim">{hms(episode.duration_s)}, audio <code>{escape(episode.audio_sha256[:12])}</code></p>'
@@ -136,4 +134,5 @@ def _local(episode: MarkedEpisode) -> bool:
 
 
 def _url(path: str) -> str:
-    return "file://" + quote(path)
+    # The name's own bytes: it need not be UTF-8.
+    return "file://" + quote(os.fsencode(path))

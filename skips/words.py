@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ TIMING = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{3})\s+-->\s+(?:(\d+):)
 def captions(text: str) -> list[Sentence]:
     """The cues of a WebVTT or SubRip file, which podcasts publish; [] where it holds none."""
     found: list[Sentence] = []
-    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
+    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
         lines = block.strip().split("\n")
         at = next((n for n, line in enumerate(lines) if TIMING.search(line)), None)
         if at is None:
@@ -29,7 +30,8 @@ def captions(text: str) -> list[Sentence]:
         match = TIMING.search(lines[at])
         assert match is not None
         start, end = (_seconds(match.groups()[k : k + 4]) for k in (0, 4))
-        said = re.sub(r"<[^>]*>", "", " ".join(lines[at + 1 :])).strip()
+        # Tags go first: what is escaped is said, not markup.
+        said = html.unescape(re.sub(r"<[^>]*>", "", " ".join(lines[at + 1 :]))).strip()
         if said and end >= start:
             found.append(Sentence(start, end, said))
     return sorted(found, key=lambda s: s.start_s)
