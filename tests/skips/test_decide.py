@@ -1,0 +1,124 @@
+"""From motifs to markers: by hand, and over made-up catalogues."""
+
+from __future__ import annotations
+
+import pytest
+
+from skips.decide import SHY_S, decide, ordered, repeats, support
+from skips.frames import FRAME_S
+from skips.markers import Marker
+from skips.similarity import HOP_S, similarity
+from tests.skips.catalogue import Catalogue, noisy, sound
+
+AD, INTRO = sound(15, 2), sound(20, 1)
+
+
+def a_show(count: int) -> Catalogue:
+    catalogue = Catalogue()
+    for n in range(count):
+        catalogue.add(15 + n, ("intro", noisy(INTRO, n)), 70 + 9 * n, ("ad", noisy(AD, 10 + n)), 110)
+    return catalogue
+
+
+@pytest.mark.parametrize(("count", "action"), [(2, "ask"), (3, "auto"), (5, "auto")])
+def test_three_times_is_skipped_and_twice_is_asked(count: int, action: str) -> None:
+    catalogue = a_show(count)
+    detector = catalogue.detector()
+    detector.add(catalogue.recordings())
+    markers = decide(detector.known, {})
+    assert list(markers) == list(range(count))
+    for n, found in markers.items():
+        assert [(m.kind, m.action, m.occurrences, m.source) for m in found] == [
+            ("intro", action, count, "repeat"),
+            ("ad", action, count, "repeat"),
+        ]
+        for marker, name in zip(found, ("intro", "ad"), strict=True):
+            _, first, last = catalogue.spans[name][n]
+            # A little inside: rather hear an ad's end than miss a word.
+            assert marker.start_s == pytest.approx(first * FRAME_S + SHY_S, abs=0.1)
+            assert marker.end_s == pytest.approx(last * FRAME_S - SHY_S, abs=0.1)
+            assert 0 < marker.confidence < 1
+    if count == 2:
+        assert all(m.confidence < 0.5 for found in markers.values() for m in found)
+
+
+def test_support_counts_parts_as_parts() -> None:
+    catalogue = a_show(3)
+    half = len(AD) // 2
+    catalogue.add(40, ("first", noisy(AD, 90)[:half]), 60, ("second", noisy(AD, 91)[half:]), 60)
+    detector = catalogue.detector()
+    detector.add(catalogue.recordings())
+    ad = max(detector.known.motifs, key=lambda m: len(m.occurrences))
+    assert len(ad.occurrences) == 5
+    assert support(ad, detector.known) == 4
+
+
+def test_what_repeats_in_one_episode_alone_is_no_marker() -> None:
+    catalogue = Catalogue()
+    catalogue.add(20, ("ad", noisy(AD, 1)), 60, ("ad", noisy(AD, 2)), 60, ("ad", noisy(AD, 3)), 60)
+    catalogue.add(200)
+    detector = catalogue.detector()
+    detector.add(catalogue.recordings())
+    assert len(detector.known.motifs) == 1
+    assert decide(detector.known, {}) == {0: [], 1: []}
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_an_episode_that_was_published_twice_is_not_skipped_whole(count: int) -> None:
+    catalogue = Catalogue()
+    for n in range(count):
+        catalogue.add(("all", noisy(sound(300, 5), n)))
+    detector = catalogue.detector()
+    detector.add(catalogue.recordings())
+    assert not any(decide(detector.known, {}).values())
+
+
+def test_tracks_are_told_and_not_marked() -> None:
+    chorus = sound(12, 40)
+    catalogue = Catalogue()
+    catalogue.add(20, ("chorus", noisy(chorus, 1)), 30, ("chorus", noisy(chorus, 2)), 20)
+    catalogue.add(90)
+    detector = catalogue.detector()
+    from dataclasses import replace
+
+    detector.add([replace(r, kind="track") for r in catalogue.recordings()])
+    assert decide(detector.known, {}) == {}
+    (told,) = repeats(detector.known)
+    assert told["tracks"] == 1 and told["duration_s"] == pytest.approx(12, abs=0.2)
+    assert [p["content_id"] for p in told["places"]] == ["episode 0"] * 2  # type: ignore[attr-defined]
+
+
+def test_the_curve_is_high_in_spots_and_low_elsewhere() -> None:
+    catalogue = a_show(3)
+    detector = catalogue.detector()
+    detector.add(catalogue.recordings())
+    curve = similarity(detector, 1)
+    _, first, last = catalogue.spans["ad"][1]
+    inside = curve[int(first * FRAME_S / HOP_S) + 3 : int(last * FRAME_S / HOP_S) - 3]
+    assert inside.min() > 0.6
+    assert curve[: int(10 / HOP_S)].max() == 0.0
+
+
+def marker(kind: str, start: float, end: float, occurrences: int = 3, action: str = "auto") -> Marker:
+    return Marker(kind, start, end, 0.9, occurrences, kind, action)
+
+
+def test_markers_do_not_overlap() -> None:
+    found = ordered(
+        [marker("ad", 10, 40), marker("jingle", 35, 44, occurrences=9), marker("outro", 36, 43, 2, "ask")],
+        [(42.0, 50.0, True), (60.0, 70.0, False)],
+        [Marker("ad", 65, 90, 0.8, 1, "", "ask", "transcript"), Marker("ad", 20, 33, 0.8, 1, "", "ask", "transcript")],
+        duration_s=69.5,
+    )
+    assert [(m.kind, m.start_s, m.end_s, m.action) for m in found] == [
+        ("ad", 10, 35, "auto"),  # the jingle is heard more often
+        ("jingle", 35, 44, "auto"),
+        ("silence", 44, 50, "auto"),
+        ("silence", 60, 69.5, "ask"),  # to the end of the audio
+        ("ad", 69.5, 90, "ask"),
+    ]
+
+
+def test_little_is_left_of_a_marker_and_it_is_dropped() -> None:
+    found = ordered([marker("jingle", 0, 20, 9), marker("ad", 10, 28)], [(18.0, 22.5, True)], [], 100.0)
+    assert [(m.kind, m.start_s, m.end_s) for m in found] == [("jingle", 0, 20), ("silence", 20, 22.5)]
