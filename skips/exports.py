@@ -115,7 +115,7 @@ FORMATS: dict[str, tuple[str, Callable[[MarkedEpisode], str]]] = {
 def file_name(content_id: str) -> str:
     """A file name for an id: its readable part, and a hash of it where that is not the whole id, so that no two ids
     share a name, on any disk."""
-    plain = re.sub(r"[^\w.-]+", "_", content_id, flags=re.ASCII).strip("._") or "episode"
+    plain = re.sub(r"[^\w.-]+", "_", content_id, flags=re.ASCII).strip("._-") or "episode"
     # An id may be a path whose name is no UTF-8: Python holds its bytes as surrogates.
     digest = hashlib.sha256(content_id.encode(errors="surrogatepass")).hexdigest()[:10]
     return f"{plain.encode()[:NAME_BYTES].decode(errors='ignore')}-{digest}"

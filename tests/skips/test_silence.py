@@ -19,7 +19,7 @@ def pause(seconds: float, level: int = 20, ripple: int = 0) -> np.ndarray:
 def test_a_pause_is_found_to_a_frame() -> None:
     frames = np.concatenate([sound(10, 1), pause(3.0), sound(12, 2)])
     ((start, end, steady),) = silences(frames)
-    assert (start, end) == (pytest.approx(10.0, abs=FRAME_S), pytest.approx(13.0, abs=2 * FRAME_S))
+    assert (start, end) == (pytest.approx(10.0, abs=1.5 * FRAME_S), pytest.approx(13.0, abs=1.5 * FRAME_S))
     assert steady
 
 
