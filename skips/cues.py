@@ -18,7 +18,7 @@ def kind_cues(sentences: Iterable[Sentence], start_s: float, end_s: float) -> di
 
 
 def _inside(sentence: Sentence, start_s: float, end_s: float) -> str:
-    if sentence.end_s <= start_s or sentence.start_s >= end_s:
+    if not (sentence.end_s > start_s and sentence.start_s < end_s):  # so that NaN is outside
         return ""
     if start_s <= sentence.start_s and sentence.end_s <= end_s:
         return sentence.text

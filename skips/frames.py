@@ -1,8 +1,8 @@
 """Two recordings compared moment by moment: how they line up, how far they agree, where exactly that begins and ends.
 
 Frames are those of the fingerprint (uint8, (n, bands), half decibels); what is compared is insensitive to gain.
-Likeness is turned into evidence by the log-likelihood ratio of "the same sound" to "two different ones", learnt on the
-tuning episodes (`bench.skips_train`), so that sums over time mean something and a boundary is where the sum peaks.
+Likeness is turned into evidence by the log-likelihood ratio of "the same sound" to "two different ones", taken from the
+tuning episodes (`bench.episodes`), so that sums over time mean something and a boundary is where the sum peaks.
 """
 
 from __future__ import annotations

@@ -54,10 +54,10 @@ def sentences(words: pa.Table) -> list[Sentence]:
         if after is None or _ends(open_, after, reached, cased):
             found.append(open_)
             open_ = []
-    starts = [own[0].start_s for own in found[1:]] + [math.inf]
+    starts = [*(own[0].start_s for own in found), math.inf]
     return [
         Sentence(own[0].start_s, max(own[0].start_s, min(max(w.end_s for w in own), start)), _text(own))
-        for own, start in zip(found, starts, strict=True)
+        for own, start in zip(found, starts[1:], strict=True)
     ]
 
 
