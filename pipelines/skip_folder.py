@@ -17,8 +17,10 @@ from core.errors import BadItem, CatalogError
 from core.threads import one_algebra_thread
 from pipelines.skips import natural
 from skips.detect import Detector, Recording
-from skips.markers import MarkedEpisode
+from skips.markers import MarkedEpisode, Marker
+from skips.words import Sentence, captions
 
+MAX_CAPTIONS_BYTES = 16 * 1024**2
 Told = Callable[[str, int, int], None]  # label, done since the last call, items in all
 
 
@@ -53,11 +55,13 @@ def skip_folder(
 ) -> FolderSkips:
     """Finds what repeats in the audio files of `folder` and marks what can be skipped.
 
-    With `music`, the files are tracks: what repeats in and over them is told, nothing is marked. With `curves`, the
-    likeness of each moment to what it repeats comes along. A file that cannot be read is a failure, the rest goes on.
-    Raises `CatalogError` for a folder that is none or holds no audio.
+    Captions beside a file (`.vtt`, `.srt`, of its name) tell what is said: phrases weigh in kinds, and ads that hosts
+    read are found. With `music`, the files are tracks: what repeats in and over them is told, nothing is marked. With
+    `curves`, the likeness of each moment to what it repeats comes along. A file that cannot be read is a failure, the
+    rest goes on. Raises `CatalogError` for a folder that is none or holds no audio.
     """
     from embedders.fingerprint import patches
+    from skips.cues import kind_cues
     from skips.decide import decide, repeats
     from skips.similarity import similarity
 
@@ -85,7 +89,13 @@ def skip_folder(
         detector = Detector(lambda number: np.load(heard[number].frames, mmap_mode="r"), patches)
         told("compare", 0, len(recordings))
         detector.add(recordings, lambda done, total: told("compare", done, 0))
-        markers = decide(detector.known, {n: one.silences for n, one in enumerate(heard)})
+        said = {} if music else {n: own for n, one in enumerate(heard) if (own := spoken(one.path))}
+        markers = decide(
+            detector.known,
+            {n: one.silences for n, one in enumerate(heard)},
+            lambda recording, *span: kind_cues(said.get(recording.number, ()), *span),
+            host_read=_host_read(said),
+        )
         episodes = [
             MarkedEpisode(
                 r.content_id, r.path, r.audio_sha256, r.duration_s, tuple(markers.get(r.number, ())), r.show, r.title
@@ -113,6 +123,27 @@ def audio_files(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(home, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in AUDIO]
     yield from sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
+
+
+def spoken(path: Path) -> list[Sentence]:
+    """What the captions beside an audio file say; [] where there are none, or none that can be read."""
+    for beside in (path.with_suffix(".vtt"), path.with_suffix(".srt"), Path(f"{path}.vtt"), Path(f"{path}.srt")):
+        try:
+            if beside.stat().st_size <= MAX_CAPTIONS_BYTES:
+                return captions(beside.read_text(encoding="utf-8-sig", errors="replace"))
+        except OSError:
+            continue
+    return []
+
+
+def _host_read(said: dict[int, list[Sentence]]) -> dict[int, list[Marker]]:
+    if not said:
+        return {}
+    from embedders.registry import load_profile
+    from pipelines.skip_words import host_read_ads
+
+    model = load_profile("bundled", device="cpu", options={}).text
+    return {n: host_read_ads(model, own) for n, own in said.items()}
 
 
 def _show(path: Path, folder: Path) -> str:

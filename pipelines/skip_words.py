@@ -71,7 +71,10 @@ def said(run: Run) -> Said:
     if due:
         keys = dict(zip(spoken["content_id"].to_pylist(), spoken[WORK_KEY].to_pylist(), strict=True))
         for content_id, found in _sentences(run, due, keys).items():
-            ads = [{"start_s": a.start_s, "end_s": a.end_s, "confidence": a.confidence} for a in _ads(run, found)]
+            ads = [
+                {"start_s": a.start_s, "end_s": a.end_s, "confidence": a.confidence}
+                for a in host_read_ads(run.models.text, found)
+            ]
             plain = [{"start_s": s.start_s, "end_s": s.end_s, "text": s.text} for s in found]
             kept[content_id] = {
                 "content_id": content_id,
@@ -103,14 +106,14 @@ def _sentences(run: Run, content_ids: list[str], keys: Mapping[str, str]) -> dic
     return {c: sentences(pa.Table.from_pylist(grouped[c], schema=schema)) for c in content_ids}
 
 
-def _ads(run: Run, found: list[Sentence]) -> list[Marker]:
-    """The host-read ads; none where the text model is not the one that the classifier was fitted on."""
+def host_read_ads(model: Any, found: list[Sentence]) -> list[Marker]:
+    """The ads that hosts read in a transcript, by a text model; none where it is not the model that the classifier was
+    fitted on."""
     import numpy as np
 
     from catalog.media import Text
     from skips.hostread import host_read, shipped
 
-    model = run.models.text
     if not found or model.model_id != shipped().model_id:
         return []
     vectors = np.asarray(model.embed([Text(s.text) for s in found]), np.float32)

@@ -21,6 +21,7 @@ RANGE_DB = 45.0  # under a recording's loud moments, copies keep noise of their 
 MEAN_FRAMES = 63  # of the running mean, 2 s
 NOISE = 8.0  # dB² a frame: keeps the likeness of next to nothing with next to nothing at zero
 SMOOTHED, SHARP, SLOW = 5, 3, 63  # frames over which likeness is taken: of movement, of shape, of movement at length
+HELD_FRAMES = 3_500_000  # of recordings in memory, 31 hours, 1.3 GB in all three forms
 STILL_DB = (0.7, 1.7)  # root mean square between which movement begins to count
 
 # Log-likelihood ratios of likeness, (likeness, ratio): movement over 5 frames, shape over 3.
@@ -63,18 +64,21 @@ class Sound:
 
 
 class Sounds:
-    """Recordings by number, of which the least used are dropped from memory."""
+    """Recordings by number. The least used are dropped from memory when all have over `keep` frames."""
 
-    def __init__(self, load: Callable[[int], np.ndarray], keep: int = 96) -> None:
+    def __init__(self, load: Callable[[int], np.ndarray], keep: int = HELD_FRAMES) -> None:
         self._load, self._keep = load, keep
         self._held: OrderedDict[int, Sound] = OrderedDict()
+        self._frames = 0
 
     def __getitem__(self, number: int) -> Sound:
         found = self._held.get(number)
         if found is None:
             found = self._held[number] = Sound(self._load(number))
-            while len(self._held) > self._keep:
-                self._held.popitem(last=False)
+            self._frames += len(found)
+            while self._frames > self._keep and len(self._held) > 1:
+                _, dropped = self._held.popitem(last=False)
+                self._frames -= len(dropped)
         else:
             self._held.move_to_end(number)
         return found

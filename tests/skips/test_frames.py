@@ -117,7 +117,7 @@ def test_few_sounds_are_held_and_the_last_ones_are() -> None:
         loaded.append(number)
         return np.zeros((4, 32), np.uint8)
 
-    sounds = Sounds(load, keep=2)
+    sounds = Sounds(load, keep=8)  # two of them
     for number in (1, 2, 1, 3, 1, 2):
         sounds[number]
     assert loaded == [1, 2, 3, 2]  # 2 was the least used when 3 came
