@@ -12,7 +12,7 @@ import pytest
 
 from skips.markers import MarkedEpisode, Marker
 from skips.report import show_report
-from tests.skips.browser import BROWSER, told_by, parsed
+from tests.skips.browser import BROWSER, parsed, told_by
 
 HOSTILE = "</title><script>window.hit=1</script><img src=x onerror=hit=1> & \"quotes\" 'too' url(#ask) \x1b"
 SEEN = HOSTILE.replace("\x1b", "\ufffd")
