@@ -123,6 +123,18 @@ def likeness(one: np.ndarray, other: np.ndarray, over: int) -> tuple[np.ndarray,
     return like.astype(np.float32), np.sqrt(np.maximum(power, power_) / one.shape[1])
 
 
+def self_likeness(form: np.ndarray, lags: range = range(6, 41)) -> float:
+    """The largest mean likeness of rows of frames (n, bands) and those `lags` frames later: near 1 for what repeats every
+    fifth of a second to second all along."""
+    powers = np.einsum("ij,ij->i", form, form)
+    found = [0.0]
+    for lag in lags:
+        if lag < len(form):
+            cross = np.einsum("ij,ij->i", form[:-lag], form[lag:])
+            found.append(float(np.mean(cross / (np.sqrt(powers[:-lag] * powers[lag:]) + NOISE))))
+    return max(found)
+
+
 def evidence(like: np.ndarray, table: tuple[tuple[float, float], ...]) -> np.ndarray:
     """Log-likelihood ratios, nats a frame."""
     at, ratio = np.array(table).T

@@ -27,6 +27,7 @@ from skips.frames import (
     edge,
     extent,
     lined_up,
+    self_likeness,
 )
 from skips.join import Chain
 
@@ -46,6 +47,7 @@ JURY = 24  # occurrences that an edge is sought with
 MARGIN = 96  # frames around a motif that its clip has, 3 s
 EDGE = 94  # frames around a template that the jury hears, 3 s
 MISSING = 78  # frames that must be lacking before an occurrence counts as a part, 2.5 s
+MONOTONOUS = 0.5  # self-likeness within a second from which a stretch is a hum, a beat or a ringing: spots reach .35
 DIFFERENT = -1.6  # nats a frame below which a stretch is another sound
 
 
@@ -252,12 +254,18 @@ def _motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:
         if len(group) < 2:
             continue
         motif, others = _motif(group, found, links, sounds)
-        if len(motif.occurrences) > 1:
+        if len(motif.occurrences) > 1 and not _monotonous(motif):
             made.append(motif)
         # Two ads that begin with the same bars hang together by these; what is no part of the one may be the other.
         if len(others) < len(group):
             waiting += _groups(others, links)
     return made
+
+
+def _monotonous(motif: Motif) -> bool:
+    """Whether all of a motif is alike: nothing then tells one place in it from another, nor it from the same hum or
+    beat elsewhere."""
+    return self_likeness(motif.clip.movement[int(motif.start) : int(motif.end)]) > MONOTONOUS
 
 
 Links = dict[int, list[tuple[int, Line, float]]]  # stretch → (other stretch, line to it, score)

@@ -20,6 +20,7 @@ from skips.frames import (
     lined_up,
     loudness,
     sampled,
+    self_likeness,
 )
 from skips.join import Hits, Patches, chains, hits, index_of
 from tests.skips.catalogue import faster, noisy, over, sound
@@ -171,3 +172,14 @@ def test_chains_by_hand() -> None:
     found = chains(hits_of([rows[i] for i in order]))
     spans = sorted((c.a, c.b, round(2 * c.first * FRAME_S) / 2, round(2 * c.last * FRAME_S) / 2) for c in found)
     assert spans == [(0, 1, 10, 15.5), (0, 1, 10, 29.5), (0, 1, 60, 65.5)]
+
+
+def test_self_likeness_is_that_of_the_best_lag() -> None:
+    rng = np.random.default_rng(3)
+    once = rng.normal(0, 5, (400, 32)).astype(np.float32)
+    assert self_likeness(once) < 0.1
+    beat = np.tile(rng.normal(0, 5, (17, 32)), (20, 1)).astype(np.float32)  # every 17 frames
+    assert self_likeness(beat) == pytest.approx(1, abs=0.02)
+    assert self_likeness(beat, range(6, 17)) < 0.3
+    assert self_likeness(np.zeros((100, 32), np.float32)) == 0
+    assert self_likeness(once[:5]) == 0
