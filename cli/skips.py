@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = HELP
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="a folder of audio; else the store's")
     parser.add_argument("--show", metavar="NAME", help="only this show's episodes")
-    parser.add_argument("--music", action="store_true", help="FOLDER holds music: tell what repeats, mark nothing")
+    parser.add_argument(
+        "--music",
+        action="store_true",
+        help="tell what repeats in music, mark nothing",
+    )
     parser.add_argument("--export", nargs="+", choices=("chapters", "webvtt", "edl"), metavar="FORMAT", default=[])
     parser.add_argument("--out", type=Path, metavar="DIR", default=Path("skips"), help="where exports go (%(default)s)")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a page per show and a picture per episode")
@@ -44,8 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from core.errors import ConfigError
 
-    if args.folder is None and args.music:
-        raise ConfigError("--music asks for a FOLDER of music")
     if args.workers is not None and args.workers < 1:
         raise ConfigError("--workers must be 1 or more")
     events = _events(args.events) if args.events is not None else None
@@ -128,7 +130,7 @@ def _of_folder(args: argparse.Namespace) -> Any:
 def _of_store(args: argparse.Namespace) -> Any:
     from pipelines.skips import stored_skips
 
-    return stored_skips(open_run(local_store(args)), curves=args.report is not None)
+    return stored_skips(open_run(local_store(args)), music=args.music, curves=args.report is not None)
 
 
 def _write(args: argparse.Namespace, episodes: list[Any], similarities: dict[str, Any]) -> list[Path]:
@@ -167,7 +169,7 @@ def _print(args: argparse.Namespace, episodes: list[Any], found: Any, written: l
             [r["motif_id"][:8], f"{r['duration_s']:.1f} s", r["tracks"], _places(r["places"])] for r in found.repeats
         ]
         columns = [("motif", "left"), ("length", "right"), ("tracks", "right"), ("where", "left")]
-        out.print(table(f"{len(rows)} stretches repeat in {len(episodes)} tracks", columns, rows))
+        out.print(table(f"{len(rows)} stretches repeat in and over tracks", columns, rows))
     else:
         rows = []
         for episode in episodes:

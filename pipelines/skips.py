@@ -27,6 +27,7 @@ from pipelines.context import Run
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipelines.skip_folder import FolderSkips
     from skips.decide import Music
     from skips.detect import Detector, Known, Recording
     from skips.evidence import Agreement
@@ -187,9 +188,11 @@ def stored_events(storage: Storage) -> pa.Table | None:
 
 
 def add_events(run: Run, events: pa.Table) -> dict[str, Any]:
-    """Keeps a table of player events (`skips.evidence.checked`) and weighs the markers by it at once. The same table
-    again changes nothing."""
-    data = encode(events)
+    """Keeps a table of player events and weighs the markers by it; online they change with the next run. The same
+    table again changes nothing. Raises `CatalogError` as `skips.evidence.checked` does."""
+    from skips.evidence import checked
+
+    data = encode(checked(events))
     run.storage.write(f"{EVENTS}/{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
     known = load(run.storage)
     markers, agreed = _decided(run, known)
@@ -250,10 +253,12 @@ def _rounded(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
-def stored_skips(run: Run, curves: bool = False) -> Any:
-    """The markers of the store's episodes as they were last found; with `curves`, the likeness under the pictures."""
+def stored_skips(run: Run, *, music: bool = False, curves: bool = False) -> FolderSkips:
+    """The markers of the store's episodes as they were last found; with `music`, what repeats in and over its tracks;
+    with `curves`, the likeness under the pictures."""
     from embedders.fingerprint import patches
     from pipelines.skip_folder import FolderSkips
+    from skips.decide import repeats
     from skips.detect import Detector
     from skips.markers import MarkedEpisode, Marker
     from skips.similarity import similarity
@@ -282,8 +287,12 @@ def stored_skips(run: Run, curves: bool = False) -> Any:
             )
         )
     found = FolderSkips(episodes, [])
+    if not (music or curves):
+        return found
+    known = load(run.storage)
+    if music:
+        found.repeats = repeats(known)
     if curves:
-        known = load(run.storage)
         detector = Detector(Frames(run.tables, known), patches, known)
         found.similarities = {r.content_id: similarity(detector, n) for n, r in known.recordings.items()}
     return found

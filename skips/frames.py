@@ -124,8 +124,8 @@ def likeness(one: np.ndarray, other: np.ndarray, over: int) -> tuple[np.ndarray,
 
 
 def self_likeness(form: np.ndarray, lags: range = range(6, 41)) -> float:
-    """The largest mean likeness of rows of frames (n, bands) and those `lags` frames later: near 1 for what repeats every
-    fifth of a second to second all along."""
+    """The largest mean likeness of rows of frames (n, bands) and those `lags` frames later: near 1 for what repeats
+    every fifth of a second to second all along."""
     powers = np.einsum("ij,ij->i", form, form)
     found = [0.0]
     for lag in lags:
