@@ -24,6 +24,7 @@ NAMES = (
     "index-scale",
     "skips-quality",
     "skips-cost",
+    "moderation-hashes",
 )
 
 

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 from core.errors import ConfigError
 from index.onebit import _bits_set as bits_set
@@ -29,6 +31,7 @@ SCAN = 1 / 12  # cost of a comparison in order
 WIDEST = (
     24  # bits of a slice: a table has four bytes for each of its values, of which there are twice the codes at most
 )
+AHEAD = 12  # buckets that are asked for before they are read
 ROOM = 4_096  # matches that a search first has room for
 
 
@@ -251,13 +254,30 @@ def _interleaved(hashes: np.ndarray) -> np.ndarray:
     return made
 
 
+@intrinsic
+def _fetch(_, array, row):  # type: ignore[no-untyped-def]
+    """Asks for the cache line in which a row of an array begins, without waiting for it."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        made = context.make_array(signature.args[0])(context, builder, values[0])
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        place = builder.mul(values[1], builder.extract_value(made.strides, 0))
+        place = builder.gep(builder.bitcast(made.data, byte), [place])
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        builder.call(function, [place, number(0), number(3), number(1)])  # to read, to keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
 @njit(cache=True, nogil=True, inline="always")
-def _slice(code, start, width):  # type: ignore[no-untyped-def]
+def _slice(codes, row, start, width):  # type: ignore[no-untyped-def]
     """Bits `start` to `start + width` of a code."""
     word, shift = start >> 6, start & 63
-    value = code[word] >> np.uint64(shift)
+    value = codes[row, word] >> np.uint64(shift)
     if shift + width > 64:
-        value |= code[word + 1] << np.uint64(64 - shift)
+        value |= codes[row, word + 1] << np.uint64(64 - shift)
     return np.int64(value & ((np.uint64(1) << np.uint64(width)) - np.uint64(1)))
 
 
@@ -267,7 +287,7 @@ def _fill(codes, start, width, table, rows):  # type: ignore[no-untyped-def]
     count = len(codes)
     values = np.empty(count, np.uint32)
     for i in range(count):
-        values[i] = _slice(codes[i], start, width)
+        values[i] = _slice(codes, i, start, width)
         table[values[i] + 1] += 1
     for v in range(1, len(table)):
         table[v] += table[v - 1]
@@ -282,18 +302,18 @@ def _fill(codes, start, width, table, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _distance(one, other):  # type: ignore[no-untyped-def]
+def _distance(codes, row, queries, number):  # type: ignore[no-untyped-def]
     far = 0
-    for k in range(len(one)):
-        far += bits_set(np.int64(one[k] ^ other[k]))
+    for k in range(codes.shape[1]):
+        far += bits_set(np.int64(codes[row, k] ^ queries[number, k]))
     return far
 
 
 @njit(cache=True, nogil=True)
-def _scan(codes, query, radius, number, out_query, out_row, out_distance, count):  # type: ignore[no-untyped-def]
+def _scan(codes, queries, number, radius, out_query, out_row, out_distance, count):  # type: ignore[no-untyped-def]
     """Compares with all; returns the new count, or -1 where there is no room."""
     for i in range(len(codes)):
-        far = _distance(codes[i], query)
+        far = _distance(codes, i, queries, number)
         if far <= radius:
             if count >= len(out_row):
                 return -1
@@ -305,10 +325,10 @@ def _scan(codes, query, radius, number, out_query, out_row, out_distance, count)
 def _all_of(codes: np.ndarray, queries: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     found = []
     room = ROOM
-    for number, query in enumerate(queries):
+    for number in range(len(queries)):
         while True:
             out = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int32)
-            count = _scan(codes, query, radius, number, *out, 0)
+            count = _scan(codes, queries, number, radius, *out, 0)
             if count >= 0:
                 break
             room *= 4
@@ -346,12 +366,11 @@ def _look_up(  # type: ignore[no-untyped-def]
     candidates = np.empty(1024, np.int64)
     count = 0
     for number in range(first, len(queries)):
-        query = queries[number]
         before = count
         compared = 0
         for t in range(len(widths)):
             base = table_bounds[t]
-            value = _slice(query, starts[t], widths[t])
+            value = _slice(queries, number, starts[t], widths[t])
             probes = mask_bounds[t + 1] - mask_bounds[t]
             total = 0
             for p in range(probes):
@@ -365,20 +384,23 @@ def _look_up(  # type: ignore[no-untyped-def]
             if total > len(candidates):
                 candidates = np.empty(2 * total, np.int64)
             held = 0
+            own = rows[t]
             for p in range(probes):
+                if p + AHEAD < probes:
+                    _fetch(own, low[p + AHEAD])
                 for at in range(low[p], high[p]):
-                    candidates[held] = rows[t, at]
+                    candidates[held] = own[at]
+                    _fetch(codes, candidates[held])
                     held += 1
             for c in range(held):
                 row = candidates[c]
-                far = _distance(codes[row], query)
+                far = _distance(codes, row, queries, number)
                 if far > radius:
                     continue
                 seen = False
                 for earlier in range(t):
-                    apart = _slice(codes[row], starts[earlier], widths[earlier]) ^ _slice(
-                        query, starts[earlier], widths[earlier]
-                    )
+                    apart = _slice(codes, row, starts[earlier], widths[earlier])
+                    apart ^= _slice(queries, number, starts[earlier], widths[earlier])
                     if bits_set(apart) <= shares[earlier]:
                         seen = True
                         break
@@ -389,7 +411,7 @@ def _look_up(  # type: ignore[no-untyped-def]
                 out_query[count], out_row[count], out_distance[count] = number, row, far
                 count += 1
         if compared > most:
-            count = _scan(codes, query, radius, number, out_query, out_row, out_distance, before)
+            count = _scan(codes, queries, number, radius, out_query, out_row, out_distance, before)
             if count < 0:
                 return number, before if before > 0 or number > first else -1
     return len(queries), count
