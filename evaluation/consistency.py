@@ -6,7 +6,6 @@ instants by their whole seconds (Feast's `Value` has no fractions), and NaN is n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +17,8 @@ import pyarrow.compute as pc
 from core.contracts import EVENT, WORK_KEY
 from core.errors import ConfigError
 from core.keys import REMOVED
+from evaluation.intervals import wilson
 
-Z_95 = 1.959963984540054  # standard normal quantile at 0.975
 EXAMPLES = 5  # keys shown of each kind of disagreement
 SECOND_US = 1_000_000
 
@@ -65,21 +64,6 @@ class Agreement:
             "features": self.features,
             "examples": self.examples,
         }
-
-
-def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927, eq. 5); (0, 1) without trials.
-
-    It takes the keys for endlessly many: of a sample that is much of a small store it is too wide, never too narrow.
-    """
-    if not trials:
-        return 0.0, 1.0
-    share = successes / trials
-    scale = 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    # At the ends the formula gives 0 and 1 but for rounding.
-    return 0.0 if successes == 0 else centre - half, 1.0 if successes == trials else centre + half
 
 
 def compare(

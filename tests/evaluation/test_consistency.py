@@ -12,7 +12,8 @@ import pytest
 from core.contracts import EVENT, TIMESTAMP, VECTOR, WORK_KEY
 from core.errors import ConfigError
 from core.keys import REMOVED
-from evaluation.consistency import Agreement, compare, equal_values, wilson
+from evaluation.consistency import Agreement, compare, equal_values
+from evaluation.intervals import wilson
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SCHEMA = pa.schema([("id", pa.string()), ("title", pa.string()), ("loud", pa.float32()), (EVENT, TIMESTAMP)])

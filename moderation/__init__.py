@@ -1,0 +1,1 @@
+"""Similarity moderation: policies, banks of exemplars, matching, decisions, review and audit."""
