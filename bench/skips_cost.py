@@ -112,15 +112,16 @@ class _Grown:
 def _grow(real: list[np.ndarray], hours: tuple[int, ...], scratch: Path) -> _Grown:
     """Adds episodes show by show, as a catalogue grows, and then one at a time."""
     from embedders.fingerprint import patches
-    from skips.detect import BATCH, Detector
+    from skips.detect import BATCH_S, Detector
 
     grown, catalogue = _Grown(), LongCatalogue(real, scratch)
     detector = Detector(catalogue.load, patches)
     spent, number = 0.0, 0
+    at_once = int(BATCH_S / EPISODE_S)
     for until in hours:
         last = math.ceil(until * 3600 / EPISODE_S)
         while number < last:
-            batch = catalogue.make(range(number, min(number + BATCH, last)))
+            batch = catalogue.make(range(number, min(number + at_once, last)))
             started = cpu_seconds()
             detector.add(batch)
             spent += cpu_seconds() - started

@@ -40,7 +40,7 @@ def find(known: Sequence[Motif], held: Patches, asked: Patches, sounds: Sounds) 
     keep = (rows >= 0) & (alike > FAINT)
     query, rows, alike = query[keep], rows[keep], alike[keep]
     hits = Hits(held.recording[rows], asked.recording[query], held.frame[rows], asked.frame[query], alike)
-    for chain in chains(hits):
+    for chain in sorted(chains(hits), key=lambda c: c.b):  # each recording is loaded once
         motif, sound = known[chain.a], sounds[chain.b]
         line = lined_up(motif.clip, sound, chain.first, chain.last, Line(1.0, chain.offset))
         heard = occurrence(motif, sound, chain.b, line) if line else None

@@ -7,7 +7,7 @@ recordings, so that a spot heard a thousand times costs no more than one heard t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import faiss
@@ -18,7 +18,7 @@ from skips.frames import Line, Sounds, lined_up
 from skips.join import QUERY_EVERY, Hits, Patcher, Patches, chains, hits, index_of
 from skips.motifs import Motif, Occurrence, agree, holds, motifs, occurrence
 
-BATCH = 128  # recordings that are compared with each other at a time
+BATCH_S = 22 * 3_600.0  # of audio that is compared with each other at a time: it stays in memory
 HOP = 6  # frames between a recording's patches, 192 ms
 FANOUT = 4  # parts of about one size that are merged into one
 
@@ -70,6 +70,20 @@ class Known:
     next_number: int = 0  # of a recording; never used twice
 
 
+def batches(fresh: Sequence[Recording]) -> Iterator[list[Recording]]:
+    """Recordings in their order, `BATCH_S` at a time, one at least."""
+    batch: list[Recording] = []
+    length_s = 0.0
+    for recording in fresh:
+        if batch and length_s + recording.duration_s > BATCH_S:
+            yield batch
+            batch, length_s = [], 0.0
+        batch.append(recording)
+        length_s += recording.duration_s
+    if batch:
+        yield batch
+
+
 class Detector:
     """Finds what repeats. `load` gives a recording's frames, uint8 (n, bands); `patch` makes patches of frames."""
 
@@ -78,15 +92,15 @@ class Detector:
         self.sounds = Sounds(load)
 
     def add(self, fresh: Sequence[Recording], told: Callable[[int, int], None] | None = None) -> set[int]:
-        """Takes in recordings; returns the numbers of all whose motifs may have changed."""
+        """Takes in recordings; returns the numbers of all whose motifs may have changed. `told` hears how many came in
+        since it last did, and how many are to."""
         touched: set[int] = set()
-        for first in range(0, len(fresh), BATCH):
-            batch = fresh[first : first + BATCH]
+        for batch in batches(fresh):
             self.known.recordings |= {r.number: r for r in batch}
             self.known.next_number = max(self.known.next_number, *(r.number + 1 for r in batch))
             touched |= self._add([r.number for r in batch])
             if told:
-                told(first + len(batch), len(fresh))
+                told(len(batch), len(fresh))
         return touched
 
     def remove(self, gone: set[int]) -> set[int]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from embedders.fingerprint import patches
-from skips.detect import Detector, Known
+from skips.detect import Detector, Known, Recording, batches
 from skips.motifs import clipped_anew
 from skips.tables import (
     motifs_from_tables,
@@ -244,3 +244,19 @@ def test_every_pair_of_orders_gives_the_same() -> None:
             detector.add(catalogue.recordings([n]))
         found.add(tuple(tuple(n for n, _, _ in group) for group in grouping(detector.known)))
     assert found == {((0, 1, 2), (0, 1, 2))}
+
+
+def test_recordings_come_in_batches_that_stay_in_memory() -> None:
+    made = [Recording(n, str(n), "", hours * 3_600.0) for n, hours in enumerate((10, 10, 3, 30, 1, 21, 22))]
+    assert [[r.number for r in batch] for batch in batches(made)] == [[0, 1], [2], [3], [4, 5], [6]]
+    assert list(batches([])) == []
+
+
+def test_progress_counts_each_recording_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skips.detect.BATCH_S", 300.0)
+    catalogue = a_show(5)
+    told: list[tuple[int, int]] = []
+    catalogue.detector().add(catalogue.recordings(), lambda done, total: told.append((done, total)))
+    assert len(told) > 1
+    assert sum(done for done, _ in told) == 5
+    assert {total for _, total in told} == {5}
