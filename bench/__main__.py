@@ -25,6 +25,7 @@ NAMES = (
     "skips-quality",
     "skips-cost",
     "moderation-hashes",
+    "moderation-pictures",
 )
 
 

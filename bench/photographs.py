@@ -15,31 +15,37 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 SIDE = 768  # pixels of the longer side of what is edited
 LEAST_SIDE = 200
 NEBULAE = Path("/usr/share/stellarium/nebulae/default")
-# Package, folder, licence as its copyright file states it.
+WALLPAPERS = "/usr/share/backgrounds"
+# Package, folder, licence as its copyright file states it, and what its pictures are.
 COLLECTIONS = (
-    ("gnome-backgrounds", "/usr/share/backgrounds/gnome", "CC BY-SA 3.0"),
-    ("plasma-workspace-wallpapers", "/usr/share/wallpapers", "CC BY-SA 4.0 and others"),
-    ("lomiri-wallpapers-16.04", "/usr/share/backgrounds", "CC BY-SA"),
-    ("mate-backgrounds", "/usr/share/backgrounds/mate", "GPL-2+, CC BY-SA"),
-    ("ukui-wallpapers", "/usr/share/backgrounds", "GPL-3+"),
-    ("tuxpaint-stamps-default", "/usr/share/tuxpaint/stamps", "GPL-2+, public domain"),
-    ("stellarium-data", str(NEBULAE), "GPL-2+, CC BY"),
+    ("lomiri-wallpapers-16.04", WALLPAPERS, "CC BY-SA", "photographs"),
+    ("mate-backgrounds", f"{WALLPAPERS}/mate/nature", "GPL-2+, CC BY-SA", "photographs"),
+    ("tuxpaint-stamps-default", "/usr/share/tuxpaint/stamps", "GPL-2+, public domain", "photographs"),
+    ("stellarium-data", str(NEBULAE), "GPL-2+, CC BY", "photographs"),
+    ("mate-backgrounds", f"{WALLPAPERS}/mate/abstract", "GPL-2+, CC BY-SA", "designs"),
+    ("mate-backgrounds", f"{WALLPAPERS}/mate/desktop", "GPL-2+, CC BY-SA", "designs"),
+    ("ukui-wallpapers", WALLPAPERS, "GPL-3+", "designs"),
+    ("gnome-backgrounds", f"{WALLPAPERS}/gnome", "CC BY-SA 3.0", "designs"),
+    ("plasma-workspace-wallpapers", "/usr/share/wallpapers", "CC BY-SA 4.0 and others", "designs"),
 )
 NAMES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture of a package. `place` is where on the sky a nebula is: (right ascension, declination, radius) in
-    degrees, since two photographs may show the same one."""
+    """A picture of a package. `kind` is photographs, or designs: what was drawn or rendered, often little more than a
+    few lines. `place` is where on the sky a nebula is: (right ascension, declination, radius) in degrees, since two
+    photographs may show the same one."""
 
     path: Path
     package: str
+    kind: str
     place: tuple[float, float, float] | None = None
 
 
 def missing() -> list[str]:
-    return [package for package, _, _ in COLLECTIONS if not Path(f"/var/lib/dpkg/info/{package}.list").exists()]
+    packages = dict.fromkeys(package for package, *_ in COLLECTIONS)
+    return [package for package in packages if not Path(f"/var/lib/dpkg/info/{package}.list").exists()]
 
 
 def photographs() -> list[Photograph]:
@@ -49,15 +55,15 @@ def photographs() -> list[Photograph]:
         raise SystemExit(f"the photographs need: apt-get install -y {' '.join(lacking)}")
     found: list[Photograph] = []
     places = _places()
-    for package, folder, _ in COLLECTIONS:
+    for package, folder, _, kind in COLLECTIONS:
         listed = Path(f"/var/lib/dpkg/info/{package}.list").read_text().splitlines()
-        paths = [Path(p) for p in listed if p.startswith(folder) and Path(p).suffix.lower() in NAMES]
+        paths = [Path(p) for p in listed if p.startswith(f"{folder}/") and Path(p).suffix.lower() in NAMES]
         best: dict[str, Path] = {}
         for path in sorted(path for path in paths if path.is_file() and not path.is_symlink()):
             name = _motif(package, path)
             if name and (name not in best or path.stat().st_size > best[name].stat().st_size):
                 best[name] = path
-        found += [Photograph(p, package, places.get(p.name)) for p in sorted(best.values())]
+        found += [Photograph(p, package, kind, places.get(p.name)) for p in sorted(best.values())]
     return found
 
 

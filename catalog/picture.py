@@ -90,4 +90,6 @@ def _broken(name: str, data: bytes, error: Exception) -> BadItem:
         return BadItem("truncated", f"{name}: the PNG has no end chunk ({error})")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and struct.unpack("<I", data[4:8])[0] + 8 > len(data):
         return BadItem("truncated", f"{name}: the WebP is {len(data):,} bytes of what its header states")
+    if isinstance(error, UnidentifiedImageError):  # whose text is the address of a buffer
+        return BadItem("not_picture", f"{name} is none of {', '.join(FORMATS)}")
     return BadItem("not_picture", f"{name}: {error or error.__class__.__name__}")

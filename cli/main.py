@@ -17,6 +17,7 @@ first steps:
   earmark run catalog.csv --store /data/em  enrich a catalogue file (CSV, JSONL or Parquet)
   earmark search --text "calm piano"        what is similar to a text, a content, an audio file or a picture
   earmark skips ~/Podcasts                  what a listener can skip in a folder of podcasts
+  earmark moderate match --bank DIR ~/Music what copies the pictures, recordings and texts in DIR
   earmark features ID ...                   fetch features online
   earmark status                            what the store holds
 
@@ -31,6 +32,7 @@ COMMANDS = {
     "features": ("cli.features", "fetch the features of contents from the online store"),
     "duplicates": ("cli.duplicates", "groups of contents that are nearly the same"),
     "skips": ("cli.skips", "what a listener can skip: intros, outros, ads, jingles, recaps, silence"),
+    "moderate": ("cli.moderate", "copies of banned pictures, recordings and texts; policies"),
     "training-set": ("cli.training_set", "point-in-time join: features as they were known at each row's time"),
     "status": ("cli.status", "what the store holds, and who writes to it"),
     "consistency": ("cli.consistency", "compare a sample of the online store with the offline store"),

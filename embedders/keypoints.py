@@ -14,7 +14,8 @@ import numpy as np
 
 KEYPOINTS_ID = "rootsift-1"  # raised when the same picture may get other keypoints
 SIDE = 512  # pixels of the longer side in which keypoints are sought
-MOST = 400  # keypoints of a picture
+MOST = 400  # keypoints of a picture, half of them coarse where there are so many
+COARSE = 8.0  # pixels across
 CELLS = 6  # the picture is cut into so many squares a side, none of which may have more than its share
 DIM = 128
 
@@ -48,13 +49,21 @@ def keypoints(pixels: np.ndarray) -> Keypoints:
     if not found or descriptors is None:
         return Keypoints(np.empty((0, 2), np.float32), np.empty((0, DIM), np.uint8), *size)
     points = np.array([k.pt for k in found], np.float32)
-    chosen = _spread(points, np.array([k.response for k in found]), size)
+    response, width_of = (np.array([getattr(k, name) for k in found]) for name in ("response", "size"))
+    coarse = width_of >= COARSE
+    # What is coarse survives blurring and small copies, though what is fine is stronger.
+    chosen = np.concatenate(
+        [
+            np.flatnonzero(part)[_spread(points[part], response[part], size, most)]
+            for part, most in ((coarse, MOST // 2), (~coarse, MOST - min(MOST // 2, int(coarse.sum()))))
+        ]
+    )
     root = np.sqrt(descriptors[chosen] / np.maximum(descriptors[chosen].sum(axis=1, keepdims=True), 1e-6))
     return Keypoints(points[chosen], np.clip(512 * root + 0.5, 0, 255).astype(np.uint8), *size)
 
 
-def _spread(points: np.ndarray, response: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The strongest, but of no square more than four times its share: a crop must keep enough."""
+def _spread(points: np.ndarray, response: np.ndarray, size: tuple[int, int], most: int) -> np.ndarray:
+    """The strongest `most`, but of no square more than four times its share: a crop must keep enough."""
     square = np.minimum((points * CELLS / np.array(size)).astype(int), CELLS - 1) @ np.array([1, CELLS])
     order = np.argsort(-response, kind="stable")
     rank = np.empty(len(order), int)
@@ -62,5 +71,5 @@ def _spread(points: np.ndarray, response: np.ndarray, size: tuple[int, int]) -> 
     for i in order:
         rank[i] = seen[square[i]]
         seen[square[i]] += 1
-    kept = order[rank[order] < 4 * MOST // CELLS**2]
-    return np.sort(kept[:MOST])
+    kept = order[rank[order] < max(1, 4 * most // CELLS**2)]
+    return kept[:most]

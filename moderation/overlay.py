@@ -28,6 +28,24 @@ class Shape(Protocol):
 
 
 @dataclass(frozen=True)
+class Mirrored:
+    """The keypoints of a picture's mirror image, without looking at it again: a descriptor is four rows of four columns
+    of eight directions, of which a mirror turns the rows and the directions round (Guo, Zhao and Li, MIFT, 2010)."""
+
+    points: np.ndarray
+    descriptors: np.ndarray
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, shape: Shape) -> Mirrored:
+        points = shape.points.copy()
+        points[:, 0] = shape.width - 1 - points[:, 0]
+        cells = shape.descriptors.reshape(-1, 4, 4, 8)[:, ::-1, :, -np.arange(8) % 8]
+        return cls(points, np.ascontiguousarray(cells.reshape(-1, 128)), shape.width, shape.height)
+
+
+@dataclass(frozen=True)
 class Overlay:
     """How a picture lies in another: `pairs` of keypoints agree on `map`, float64 (2, 3), pixels to pixels. They span
     the share `covered` of the first picture's area and `covers` of the other's."""

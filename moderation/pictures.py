@@ -11,7 +11,7 @@ import numpy as np
 
 from index.hashes import HashIndex
 from moderation.matches import Match, best_first
-from moderation.overlay import Shape, overlay
+from moderation.overlay import Mirrored, Shape, overlay
 
 PDQ_BITS = 256
 PDQ_DISTANCE = 31  # of 256 bits, at most, as Meta's Hasher-Matcher-Actioner has it
@@ -19,9 +19,10 @@ PDQ_QUALITY = 50  # below, a hash says little
 VOTES = 3  # nearest descriptors that each of a picture's may name
 LEAST_VOTES = 4
 CANDIDATES = 8  # exemplars that are compared in full
-LIST_LENGTH = 1_024  # descriptors a list of the index
+ASKED = 200  # of a picture's descriptors that name exemplars
+LIST_LENGTH = 256  # descriptors a list of the index
 PROBES = 8
-FLAT_UNTIL = 200_000  # descriptors; below, all are compared
+FLAT_UNTIL = 20_000  # descriptors; below, all are compared
 LEAST_PAIRS = 10  # keypoints that agree: different pictures reach 6
 LEAST_COVERED = 0.02  # share of either picture that they span: a stamp in a corner is no copy
 ENOUGH_PAIRS = 40.0  # at which a score reaches two thirds
@@ -29,13 +30,12 @@ ENOUGH_PAIRS = 40.0  # at which a score reaches two thirds
 
 @dataclass(frozen=True)
 class PictureHashes:
-    """What a picture is found by: PDQ of its eight turns and mirrorings, uint8 (8, 32), the first its own, its quality;
-    its keypoints and those of its mirror image."""
+    """What a picture is found by: PDQ of its eight turns and mirrorings, uint8 (8, 32), the first its own, with the
+    quality; its keypoints."""
 
     pdq: np.ndarray
     quality: int
     shape: Shape
-    mirrored: Shape
 
 
 @dataclass
@@ -77,7 +77,7 @@ class PictureBank:
 
     def _by_keypoints(self, hashes: PictureHashes) -> list[Match]:
         best: dict[int, float] = {}
-        for shape in (hashes.shape, hashes.mirrored):
+        for shape in (hashes.shape, Mirrored.of(hashes.shape)):
             for number in self._candidates(shape):
                 laid = overlay(self.shapes[number], shape)
                 if laid and laid.pairs >= LEAST_PAIRS and max(laid.covered, laid.covers) >= LEAST_COVERED:
@@ -89,7 +89,9 @@ class PictureBank:
         self._settle()
         if self._descriptors is None or not len(shape.descriptors):
             return []
-        _, rows = self._descriptors.search(_unit(shape.descriptors), min(VOTES, len(self._owner)))
+        every = len(shape.descriptors)
+        asked = shape.descriptors[np.linspace(0, every - 1, min(ASKED, every)).astype(int)]  # coarse and fine
+        _, rows = self._descriptors.search(_unit(asked), min(VOTES, len(self._owner)))
         # Each descriptor names an exemplar once.
         named = np.where(rows >= 0, self._owner[rows], -1)
         named.sort(axis=1)

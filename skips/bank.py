@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+import faiss
 import numpy as np
 
 from skips.frames import FRAME_S, Line, Sounds, lined_up
@@ -34,19 +35,24 @@ def find(known: Sequence[Motif], held: Patches, asked: Patches, sounds: Sounds) 
     found: dict[int, list[Occurrence]] = defaultdict(list)
     if not len(held) or not len(asked):
         return found
-    alike, rows = index_of(held.vectors).search(asked.vectors, min(CANDIDATES, len(held)))
-    query = np.repeat(np.arange(len(asked)), rows.shape[1])
-    alike, rows = alike.ravel(), rows.ravel()
-    keep = (rows >= 0) & (alike > FAINT)
-    query, rows, alike = query[keep], rows[keep], alike[keep]
-    hits = Hits(held.recording[rows], asked.recording[query], held.frame[rows], asked.frame[query], alike)
-    for chain in sorted(chains(hits), key=lambda c: c.b):  # each recording is loaded once
+    candidates = chains(alike(index_of(held.vectors), held, asked))
+    for chain in sorted(candidates, key=lambda c: c.b):  # each recording is loaded once
         motif, sound = known[chain.a], sounds[chain.b]
         line = lined_up(motif.clip, sound, chain.first, chain.last, Line(1.0, chain.offset))
         heard = occurrence(motif, sound, chain.b, line) if line else None
         if heard is not None and holds(heard):
             found[chain.a].append(heard)
     return found
+
+
+def alike(index: faiss.Index, held: Patches, asked: Patches) -> Hits:
+    """Where the patches `asked` may sound like some of `held`, which `index` is over: side `a` is what is held."""
+    alike, rows = index.search(asked.vectors, min(CANDIDATES, len(held)))
+    query = np.repeat(np.arange(len(asked)), rows.shape[1])
+    alike, rows = alike.ravel(), rows.ravel()
+    keep = (rows >= 0) & (alike > FAINT)
+    query, rows, alike = query[keep], rows[keep], alike[keep]
+    return Hits(held.recording[rows], asked.recording[query], held.frame[rows], asked.frame[query], alike)
 
 
 def add(

@@ -1,0 +1,99 @@
+"""Copies of recordings: where in a content an exemplar is heard, and from where in the exemplar, whatever was done to
+its speed, pitch, volume and quality, and whether somebody talks over it.
+
+The means are those that find what a listener can skip (`skips.bank`): patches of sound searched through FAISS, chains
+of those on one line, and the evidence frame by frame that both are one sound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import faiss
+import numpy as np
+
+from moderation.matches import Match
+from skips import bank
+from skips.frames import FRAME_S, Extent, Line, Sound, extent, lined_up, self_likeness
+from skips.join import Chain, Patcher, Patches, chains, index_of
+
+HOP = 3  # frames between an exemplar's patches, 96 ms
+ASKED_HOP = 6  # and between a content's
+LEAST_S = 4.0  # of a match
+SURE = 70.0  # nats
+RATE = 0.9  # nats a frame
+LIKENESS = 0.4  # of movement
+MONOTONOUS = 0.5  # self-likeness within a second: a hum or a beat is nobody's recording
+
+
+@dataclass
+class SoundBank:
+    """Exemplars' sound, under ids of the caller's. `patch` makes patches of frames (`embedders.fingerprint`). An
+    addition is found by the next `match`."""
+
+    patch: Patcher
+    ids: list[str] = field(default_factory=list)
+    sounds: list[Sound] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._held: list[Patches] = []
+        self._index: faiss.Index | None = None
+        self._every = Patches.join([])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, exemplar_id: str, frames: np.ndarray) -> None:
+        """`frames`, uint8 (n, bands), are the exemplar's."""
+        number = len(self.ids)
+        self.ids.append(exemplar_id)
+        self.sounds.append(Sound(frames))
+        vectors, at = self.patch(frames, HOP, None)
+        self._held.append(Patches(vectors, np.full(len(at), number, np.int32), at))
+        self._index = None
+
+    def match(self, frames: np.ndarray) -> list[Match]:
+        """Where exemplars are heard in a recording, in order of time; of one place and exemplar, the surest."""
+        if self._index is None:
+            self._every = Patches.join(self._held)
+            self._index = index_of(self._every.vectors)
+        vectors, at = self.patch(frames, ASKED_HOP, None)
+        if not len(at) or not len(self._every):
+            return []
+        sound = Sound(frames)
+        asked = Patches(vectors, np.zeros(len(at), np.int32), at)
+        found = []
+        for chain in chains(bank.alike(self._index, self._every, asked)):
+            heard = _heard(self.sounds[chain.a], sound, chain)
+            if heard is not None:
+                found.append((chain.a, *heard))
+        return [_match(self.ids[number], line, far) for number, line, far in _apart(found)]
+
+
+def _heard(exemplar: Sound, sound: Sound, chain: Chain) -> tuple[Line, Extent] | None:
+    line = lined_up(exemplar, sound, chain.first, chain.last, Line(1.0, chain.offset))
+    far = extent(exemplar, sound, line, chain.first, chain.last) if line else None
+    if line is None or far is None or (far.end - far.start) * FRAME_S < LEAST_S:
+        return None
+    if far.sure < SURE or far.sure < RATE * (far.end - far.start) or far.score < LIKENESS:
+        return None
+    if self_likeness(exemplar.movement[int(far.start) : int(far.end)]) > MONOTONOUS:
+        return None
+    return line, far
+
+
+def _apart(found: list[tuple[int, Line, Extent]]) -> list[tuple[int, Line, Extent]]:
+    """The surest of those that overlap by half, exemplar by exemplar, in order of time."""
+    kept: list[tuple[int, Line, Extent]] = []
+    for number, line, far in sorted(found, key=lambda f: -f[2].sure):
+        start, end = float(line(far.start)), float(line(far.end))
+        taken = [(float(k(e.start)), float(k(e.end))) for n, k, e in kept if n == number]
+        if all(min(end, b) - max(start, a) < 0.5 * min(end - start, b - a) for a, b in taken):
+            kept.append((number, line, far))
+    return sorted(kept, key=lambda k: float(k[1](k[2].start)))
+
+
+def _match(exemplar: str, line: Line, far: Extent) -> Match:
+    start, end = (max(0.0, float(line(edge)) * FRAME_S) for edge in (far.start, far.end))
+    score = float(np.clip((far.score + 1) / 2, 0, 1))
+    return Match(exemplar, "audio", "fingerprint", score, start, end, max(0.0, far.start * FRAME_S))

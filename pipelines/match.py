@@ -1,0 +1,222 @@
+"""A bare folder against a folder of exemplars: copies of pictures and recordings, texts that say the same. No store, no
+run before it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.config import MediaLimits
+from core.errors import BadItem, CatalogError
+from core.threads import one_algebra_thread
+from moderation.matches import Match, best_first
+from pipelines.skips import natural
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from moderation.pictures import PictureHashes
+
+TEXTS = (".txt", ".md", ".vtt", ".srt")
+MAX_TEXT_BYTES = 4 << 20
+Told = Callable[[str, int, int], None]  # label, done since the last call, items in all
+
+
+@dataclass
+class FolderMatches:
+    """What matched: (file, match), files in order and the surest match of each first; files that could not be read, of
+    either folder, with the reason; how many files and exemplars were compared."""
+
+    matches: list[tuple[Path, Match]]
+    failures: list[tuple[Path, str]]
+    files: int = 0
+    exemplars: int = 0
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A file as the banks need it; `held` by its modality."""
+
+    path: Path
+    modality: str
+    sha256: str
+    held: Any
+
+
+@dataclass
+class _Banks:
+    """A bank a modality, and exemplars by the hash of their bytes."""
+
+    by_bytes: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # SHA-256 → (exemplar, modality)
+    banks: dict[str, Any] = field(default_factory=dict)
+
+
+def match_folder(
+    bank: Path,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    limits: MediaLimits = MediaLimits(),  # noqa: B008
+    told: Told = lambda label, done, total: None,
+) -> FolderMatches:
+    """Compares the files under `folder` with the exemplars under `bank`: pictures, audio, texts and captions, each
+    with their like. An exemplar's name is its path in the bank. A file that cannot be read is a failure, the rest goes
+    on. Raises `CatalogError` for a folder that is none or holds nothing that can be compared.
+    """
+    one_algebra_thread()
+    bank, folder = bank.expanduser().absolute(), folder.expanduser().absolute()
+    exemplars, files = media_files(bank), media_files(folder)
+    for place, found in ((bank, exemplars), (folder, files)):
+        if not found:
+            raise CatalogError(f"the folder {place} holds no pictures, audio or texts")
+    kinds = {kind_of(path) for path in exemplars}
+    result = FolderMatches([], [], len(files), len(exemplars))
+    look = _Looker(limits)
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        banks = _banked(bank, _looked(pool, look, exemplars, result, told, "read the bank"), look)
+        asked = [path for path in files if kind_of(path) in kinds]
+        for one in _looked(pool, look, asked, result, told, "compare"):
+            result.matches += [(one.path, match) for match in _matches(banks, one, look)]
+    return result
+
+
+def media_files(folder: Path) -> list[Path]:
+    """Pictures, audio and texts under a folder, in the order that people count; hidden ones are left out."""
+    if not folder.is_dir():
+        raise CatalogError(f"{folder} is not a folder")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise CatalogError(f"the folder {folder} cannot be read")
+    found = []
+    for home, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(home, name) for name in names if not name.startswith(".") and kind_of(Path(name))]
+    return sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
+
+
+def kind_of(path: Path) -> str | None:
+    """The modality of a file by its name."""
+    from catalog.folder import AUDIO, IMAGES
+
+    suffix = path.suffix.lower()
+    if suffix in AUDIO:
+        return "audio"
+    return "image" if suffix in IMAGES else "text" if suffix in TEXTS else None
+
+
+def picture_hashes(pixels: np.ndarray) -> PictureHashes:
+    """What a picture, uint8 RGB (height, width, 3), is found by."""
+    from embedders.keypoints import keypoints
+    from embedders.pdq import pdq
+    from moderation.pictures import PictureHashes
+
+    hashes, quality = pdq(pixels)
+    return PictureHashes(hashes, quality, keypoints(pixels))
+
+
+class _Looker:
+    """Reads files; models load when the first file needs them."""
+
+    def __init__(self, limits: MediaLimits) -> None:
+        self.limits = limits
+        self._model: Any = None
+
+    def __call__(self, path: Path) -> _Looked:
+        from catalog.identity import sha256_of
+
+        kind = kind_of(path) or ""
+        return _Looked(path, kind, sha256_of(path), getattr(self, f"_{kind}")(path))
+
+    def _image(self, path: Path) -> Any:
+        from catalog.picture import decode_picture
+
+        return picture_hashes(decode_picture(path, self.limits).pixels)
+
+    def _audio(self, path: Path) -> Any:
+        from catalog.audio import decode_audio
+        from embedders.fingerprint import frames
+
+        return frames(decode_audio(path, limits=self.limits).samples)
+
+    def _text(self, path: Path) -> str:
+        from skips.words import captions
+
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise BadItem("too_large", f"{path.name} has over {MAX_TEXT_BYTES >> 20} MiB of text")
+        said = path.read_text(encoding="utf-8-sig", errors="replace")
+        if path.suffix.lower() in (".vtt", ".srt"):
+            said = " ".join(sentence.text for sentence in captions(said))
+        if not said.strip():
+            raise BadItem("empty_text", f"{path.name} has no words")
+        return said
+
+    def vector(self, text: str) -> np.ndarray:
+        from catalog.media import Text
+        from embedders.registry import load_profile
+
+        if self._model is None:
+            self._model = load_profile("bundled", device="cpu").text
+        found: np.ndarray = self._model.embed([Text("", "", text)])[0]
+        return found
+
+
+def _looked(
+    pool: ThreadPoolExecutor, look: _Looker, paths: Sequence[Path], result: FolderMatches, told: Told, label: str
+) -> Iterator[_Looked]:
+    """The files that can be read, in order, read side by side; the others become failures."""
+    told(label, 0, len(paths))
+    waiting = [pool.submit(look, path) for path in paths]
+    try:
+        for path, one in zip(paths, waiting, strict=True):
+            try:
+                yield one.result()
+            except BadItem as error:
+                result.failures.append((path, f"{error.reason}: {error.detail}"))
+            except OSError as error:
+                result.failures.append((path, f"unreadable: {error}"))
+            told(label, 1, 0)
+    finally:
+        for one in waiting:
+            one.cancel()
+
+
+def _banked(root: Path, exemplars: Iterator[_Looked], look: _Looker) -> _Banks:
+    from embedders.fingerprint import patches
+    from moderation.pictures import PictureBank
+    from moderation.sounds import SoundBank
+    from moderation.texts import TextBank
+
+    made = _Banks()
+    makers: dict[str, Callable[[], Any]] = {
+        "image": PictureBank,
+        "audio": lambda: SoundBank(patches),
+        "text": TextBank,
+    }
+    for one in exemplars:
+        name = one.path.relative_to(root).as_posix()
+        made.by_bytes.setdefault(one.sha256, []).append((name, one.modality))
+        bank = made.banks.setdefault(one.modality, makers[one.modality]())
+        bank.add(name, *_given(one, look))
+    return made
+
+
+def _given(one: _Looked, look: _Looker) -> tuple[Any, ...]:
+    return (one.held, look.vector(one.held)) if one.modality == "text" else (one.held,)
+
+
+def _matches(banks: _Banks, one: _Looked, look: _Looker) -> list[Match]:
+    exact = {name for name, modality in banks.by_bytes.get(one.sha256, ()) if modality == one.modality}
+    bank = banks.banks.get(one.modality)
+    found = bank.match(*_given(one, look)) if bank is not None else []
+    if one.modality == "audio":
+        # The same bytes are the whole recording; where it begins and ends in it is known already.
+        return [_exact(m) if m.exemplar in exact else m for m in found]
+    same = [Match(name, one.modality, "exact", 1.0) for name in sorted(exact)]
+    return best_first([*same, *(m for m in found if m.exemplar not in exact)])
+
+
+def _exact(match: Match) -> Match:
+    return Match(match.exemplar, match.modality, "exact", 1.0, match.start_s, match.end_s, match.exemplar_start_s)
