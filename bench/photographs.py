@@ -20,7 +20,14 @@ WALLPAPERS = "/usr/share/backgrounds"
 COLLECTIONS = (
     ("lomiri-wallpapers-16.04", WALLPAPERS, "CC BY-SA", "photographs"),
     ("mate-backgrounds", f"{WALLPAPERS}/mate/nature", "GPL-2+, CC BY-SA", "photographs"),
-    ("tuxpaint-stamps-default", "/usr/share/tuxpaint/stamps", "GPL-2+, public domain", "photographs"),
+    *(
+        ("tuxpaint-stamps-default", f"/usr/share/tuxpaint/stamps/{what}", "GPL-2+, public domain", kind)
+        for kind, whats in (
+            ("photographs", ("animals", "food", "household", "plants", "vehicles", "people", "clothes", "sports")),
+            ("designs", ("symbols", "cartoon", "space", "seasonal", "hobbies")),
+        )
+        for what in whats
+    ),
     ("stellarium-data", str(NEBULAE), "GPL-2+, CC BY", "photographs"),
     ("mate-backgrounds", f"{WALLPAPERS}/mate/abstract", "GPL-2+, CC BY-SA", "designs"),
     ("mate-backgrounds", f"{WALLPAPERS}/mate/desktop", "GPL-2+, CC BY-SA", "designs"),

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import faiss
 import numpy as np
 
 from bench.episodes import shows
@@ -28,6 +29,7 @@ NEW = 5  # episodes that come one by one in the end
 
 def run(quick: bool) -> list[Row]:
     one_algebra_thread()
+    faiss.omp_set_num_threads(1)  # threads that wait for each other spin, which is no work
     found = shows("tune", 0, quick=quick)
     paths = [e.path for show in found for e in show.episodes][: 3 if quick else EXTRACTED]
     hours = sum(e.duration_s for show in found for e in show.episodes if e.path in paths) / 3600

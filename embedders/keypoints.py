@@ -8,7 +8,9 @@ the square root of Arandjelović and Zisserman (Three Things Everyone Should Kno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,7 @@ KEYPOINTS_ID = "rootsift-1"  # raised when the same picture may get other keypoi
 SIDE = 512  # pixels of the longer side in which keypoints are sought
 MOST = 400  # keypoints of a picture, half of them coarse where there are so many
 COARSE = 8.0  # pixels across
+FAINT = 0.002  # contrast from which a spot counts: pictures of the night have no better ones
 CELLS = 6  # the picture is cut into so many squares a side, none of which may have more than its share
 DIM = 128
 
@@ -38,28 +41,32 @@ def keypoints(pixels: np.ndarray) -> Keypoints:
     """The strongest keypoints, spread over the picture. `pixels` is uint8 RGB (height, width, 3)."""
     import cv2
 
-    sift = cv2.SIFT_create(nfeatures=4 * MOST, contrastThreshold=0.01)  # type: ignore[attr-defined]
     height, width = pixels.shape[:2]
     scale = SIDE / max(height, width)
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     if scale != 1:
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    found, descriptors = sift.detectAndCompute(grey, None)
-    if not found or descriptors is None:
+    sift = cv2.SIFT_create(contrastThreshold=FAINT)  # type: ignore[attr-defined]
+    found = sift.detect(grey, None)
+    chosen = _chosen(found, size) if found else np.empty(0, int)
+    kept, descriptors = sift.compute(grey, [found[i] for i in chosen]) if len(chosen) else ((), None)
+    if descriptors is None:
         return Keypoints(np.empty((0, 2), np.float32), np.empty((0, DIM), np.uint8), *size)
+    root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6))
+    points = np.array([k.pt for k in kept], np.float32)
+    return Keypoints(points, np.clip(512 * root + 0.5, 0, 255).astype(np.uint8), *size)
+
+
+def _chosen(found: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
+    """Which keypoints are kept: the strongest, coarse ones first. What is coarse survives blurring and small copies,
+    though what is fine is stronger."""
     points = np.array([k.pt for k in found], np.float32)
-    response, width_of = (np.array([getattr(k, name) for k in found]) for name in ("response", "size"))
-    coarse = width_of >= COARSE
-    # What is coarse survives blurring and small copies, though what is fine is stronger.
-    chosen = np.concatenate(
-        [
-            np.flatnonzero(part)[_spread(points[part], response[part], size, most)]
-            for part, most in ((coarse, MOST // 2), (~coarse, MOST - min(MOST // 2, int(coarse.sum()))))
-        ]
-    )
-    root = np.sqrt(descriptors[chosen] / np.maximum(descriptors[chosen].sum(axis=1, keepdims=True), 1e-6))
-    return Keypoints(points[chosen], np.clip(512 * root + 0.5, 0, 255).astype(np.uint8), *size)
+    response, across = (np.array([getattr(k, name) for k in found]) for name in ("response", "size"))
+    coarse = np.flatnonzero(across >= COARSE)
+    coarse = coarse[_spread(points[coarse], response[coarse], size, MOST // 2)]
+    fine = np.flatnonzero(across < COARSE)
+    return np.concatenate([coarse, fine[_spread(points[fine], response[fine], size, MOST - len(coarse))]])
 
 
 def _spread(points: np.ndarray, response: np.ndarray, size: tuple[int, int], most: int) -> np.ndarray:
