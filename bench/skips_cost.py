@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -128,6 +129,8 @@ def _grow(real: list[np.ndarray], hours: tuple[int, ...], scratch: Path) -> _Gro
             detector.add(batch)
             spent += cpu_seconds() - started
             number += len(batch)
+            so_far = number * EPISODE_S / 3600
+            print(f"{so_far:.0f} h: {spent / so_far:.2f} CPU s an hour", file=sys.stderr, flush=True)
         grown.cost[until] = spent
     known = detector.known
     grown.motifs = len(known.motifs)
