@@ -70,7 +70,8 @@ def rewritten(change: Callable[[list[str]], list[str]], block: int = 2) -> Calla
 def changed_body(lines: list[str]) -> list[str]:
     record = json.loads(lines[1])
     record["body"]["score"] = 0.0
-    return [lines[0], json.dumps(record), *lines[2:]]
+    line = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return [lines[0], line, *lines[2:]]
 
 
 def changed_places(folder: Path) -> None:
