@@ -126,7 +126,7 @@ class Detector:
         self._recognise(self.known.motifs, fresh, [])
         rest = fresh.take(~_covered(fresh, self.known.motifs))
         found = self._told_apart(self._repeats(rest))
-        self._recognise(found, fresh, self.known.motifs)
+        self._recognise(found, rest.take(~_covered(rest, found)), self.known.motifs)
         self.known.motifs += found
         self._keep(rest.take(~_covered(rest, self.known.motifs)))
         changed = [m for m in self.known.motifs if len(m.occurrences) != before.get(m.motif_id, 0)]

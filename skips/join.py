@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import faiss
 import numpy as np
@@ -131,7 +132,7 @@ class Chain:
     at: np.ndarray
     there: np.ndarray
 
-    @property
+    @cached_property
     def offset(self) -> float:
         return float(np.median(self.there - self.at))
 
@@ -185,15 +186,19 @@ def _joined(pieces: list[Chain]) -> list[Chain]:
     pieces.sort(key=lambda c: (c.a, c.b, c.first))
     made: list[Chain] = []
     for piece in pieces:
-        same = [c for c in made[-8:] if (c.a, c.b) == (piece.a, piece.b)]
-        known = next((c for c in reversed(same) if _on_one_line(c, piece)), None)
-        if known is None:
+        near = range(len(made) - 1, max(len(made) - 9, -1), -1)
+        place = next((n for n in near if _same_pair(made[n], piece) and _on_one_line(made[n], piece)), None)
+        if place is None:
             made.append(piece)
             continue
-        known.last = max(known.last, piece.last)
-        known.at = np.concatenate([known.at, piece.at])
-        known.there = np.concatenate([known.there, piece.there])
+        known = made[place]
+        at, there = np.concatenate([known.at, piece.at]), np.concatenate([known.there, piece.there])
+        made[place] = Chain(known.a, known.b, known.first, max(known.last, piece.last), at, there)
     return made
+
+
+def _same_pair(one: Chain, other: Chain) -> bool:
+    return (one.a, one.b) == (other.a, other.b)
 
 
 def _on_one_line(one: Chain, later: Chain) -> bool:

@@ -47,7 +47,8 @@ JURY = 24  # occurrences that an edge is sought with
 MARGIN = 96  # frames around a motif that its clip has, 3 s
 EDGE = 94  # frames around a template that the jury hears, 3 s
 MISSING = 78  # frames that must be lacking before an occurrence counts as a part, 2.5 s
-MONOTONOUS = 0.5  # self-likeness within a second from which a stretch is a hum, a beat or a ringing: spots reach .35
+MONOTONOUS = 0.8  # self-likeness within a second from which a stretch is a beat or a ringing: spots reach .57
+HUMMING, HUMMING_DB = 0.5, 3.5  # and from which it is a hum, where it moves less than that: spots move over 4 dB
 DIFFERENT = -1.6  # nats a frame below which a stretch is another sound
 
 
@@ -265,7 +266,9 @@ def _motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:
 def _monotonous(motif: Motif) -> bool:
     """Whether all of a motif is alike: nothing then tells one place in it from another, nor it from the same hum or
     beat elsewhere."""
-    return self_likeness(motif.clip.movement[int(motif.start) : int(motif.end)]) > MONOTONOUS
+    movement = motif.clip.movement[int(motif.start) : int(motif.end)]
+    least = HUMMING if np.sqrt(np.mean(movement**2)) < HUMMING_DB else MONOTONOUS
+    return self_likeness(movement) > least
 
 
 Links = dict[int, list[tuple[int, Line, float]]]  # stretch → (other stretch, line to it, score)

@@ -1,0 +1,238 @@
+"""Banks of exemplars: what breaks a policy, or only looks like that, with who added it, what reviewers think of it and
+whether it is in use. Every change is a record of the audit, whose number is the exemplar's revision."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.stats import nbinom
+
+from core.errors import ConfigError, NotFound, StorageError
+from core.storage import Storage
+from moderation.audit import Audit, Entry, Record
+from moderation.matches import MODALITIES
+
+KIND = "exemplar"  # of record
+PAYLOADS = "moderation/payloads"
+STATES = ("shadow", "active", "quarantined", "retired")
+IN_USE = ("shadow", "active")  # what is matched; what only a shadow matches is recorded and nothing follows
+OPINIONS = ("confirm", "deconfirm")
+MAX_NAME, MAX_TAGS = 512, 100
+FLOOD_LEAST = 20  # matches a day below which nothing is a flood
+FLOOD_CHANCE = 1e-4  # that a day like the others looks like one
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One exemplar as of one revision. `evidence` is what it is matched by, by name: `sha256`, `pdq` (hexadecimal) with
+    `pdq_quality`, `text`; `payload` names its arrays (keypoints, frames, vectors), "" where it has none. `opinions` are
+    by reviewer."""
+
+    exemplar_id: str
+    bank: str
+    modality: str
+    state: str
+    revision: int
+    evidence: Mapping[str, Any]
+    payload: str
+    tags: tuple[str, ...]
+    opinions: Mapping[str, str]
+    provenance: Mapping[str, Any]
+
+    @property
+    def disputed(self) -> bool:
+        """Whether more reviewers doubt it than stand by it."""
+        said = list(self.opinions.values())
+        return said.count("deconfirm") > said.count("confirm")
+
+
+class Exemplars:
+    """The exemplars of a store."""
+
+    def __init__(self, storage: Storage, audit: Audit | None = None) -> None:
+        self.storage, self.audit = storage, audit or Audit(storage)
+
+    def every(self, banks: Collection[str] | None = None, states: Collection[str] = IN_USE) -> list[Exemplar]:
+        """The newest revisions of those in some banks and states, by id."""
+        newest: dict[str, Exemplar] = {}
+        for record in self.audit.records():
+            if record.kind == KIND:
+                found = _exemplar(record)
+                newest[found.exemplar_id] = found
+        return [e for _, e in sorted(newest.items()) if e.state in states and (banks is None or e.bank in banks)]
+
+    def get(self, exemplar_id: str, revision: int | None = None) -> Exemplar:
+        """An exemplar as it is, or as it was at a revision. Raises `NotFound`."""
+        found = None
+        for record in self.audit.records():
+            wanted = record.kind == KIND and revision in (None, record.number)
+            if wanted and record.body["exemplar_id"] == exemplar_id:
+                found = _exemplar(record)
+        if found is None:
+            at = "" if revision is None else f" of revision {revision}"
+            raise NotFound(f"there is no exemplar {exemplar_id!r}{at}")
+        return found
+
+    def add(
+        self,
+        bank: str,
+        modality: str,
+        evidence: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray] | None = None,
+        *,
+        name: str = "",
+        state: str = "shadow",
+        tags: Iterable[str] = (),
+        provenance: Mapping[str, Any] | None = None,
+        by: str = "",
+    ) -> Exemplar:
+        """Adds one. Its id is `bank/name`, or made of its evidence; the same evidence in the same bank is one
+        exemplar, which is returned as it is. Raises `ConfigError`."""
+        (found,) = self.add_all(
+            [draft_of(bank, modality, evidence, self._stored(arrays), name, state, tags, provenance or {})], by
+        )
+        return found
+
+    def add_all(self, drafts: Sequence[Exemplar], by: str = "") -> list[Exemplar]:
+        """Adds many in one record each, together; those that are there already come back as they are."""
+        known = {e.exemplar_id: e for e in self.every(states=STATES)}
+        fresh = {d.exemplar_id: d for d in drafts if d.exemplar_id not in known}
+        for draft in drafts:
+            there = known.get(draft.exemplar_id)
+            if there is not None and dict(there.evidence) != dict(draft.evidence):
+                raise ConfigError(f"there is another exemplar {draft.exemplar_id!r}; retire it, or choose another name")
+        records = self.audit.append([Entry(KIND, _body(draft, by, "added")) for draft in fresh.values()])
+        known |= {e.exemplar_id: e for e in map(_exemplar, records)}
+        return [known[draft.exemplar_id] for draft in drafts]
+
+    def set_state(self, exemplar_id: str, state: str, *, by: str, reason: str = "") -> Exemplar:
+        """Raises `ConfigError`, `NotFound`."""
+        _one_of(state, STATES, "state")
+        return self._changed(replace(self.get(exemplar_id), state=state), by, reason or f"set to {state}")
+
+    def opine(self, exemplar_id: str, opinion: str, *, by: str, reason: str = "") -> Exemplar:
+        """A reviewer confirms an exemplar or doubts it; the last opinion counts. One that more doubt than confirm is
+        quarantined until somebody activates it."""
+        _one_of(opinion, OPINIONS, "opinion")
+        if not by:
+            raise ConfigError("an opinion is somebody's: say whose")
+        known = self.get(exemplar_id)
+        changed = replace(known, opinions={**known.opinions, by: opinion})
+        if changed.disputed and changed.state in IN_USE:
+            changed = replace(changed, state="quarantined")
+        return self._changed(changed, by, reason or opinion)
+
+    def tag(self, exemplar_id: str, tags: Iterable[str], *, by: str) -> Exemplar:
+        return self._changed(replace(self.get(exemplar_id), tags=_tags(tags)), by, "tags")
+
+    def arrays(self, exemplar: Exemplar) -> dict[str, np.ndarray]:
+        """Raises `StorageError` where they are gone or not what they were."""
+        if not exemplar.payload:
+            return {}
+        try:
+            data = self.storage.read(f"{PAYLOADS}/{exemplar.payload}.npz")
+        except FileNotFoundError as error:
+            raise StorageError(f"the arrays of exemplar {exemplar.exemplar_id!r} are gone") from error
+        if hashlib.sha256(data).hexdigest() != exemplar.payload:
+            raise StorageError(f"the arrays of exemplar {exemplar.exemplar_id!r} were changed")
+        with np.load(io.BytesIO(data), allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+
+    def _stored(self, arrays: Mapping[str, np.ndarray] | None) -> str:
+        if not arrays:
+            return ""
+        held = io.BytesIO()
+        named: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
+        np.savez_compressed(held, **named)
+        data = held.getvalue()
+        payload = hashlib.sha256(data).hexdigest()
+        self.storage.write(f"{PAYLOADS}/{payload}.npz", data)
+        return payload
+
+    def _changed(self, exemplar: Exemplar, by: str, reason: str) -> Exemplar:
+        (record,) = self.audit.append([Entry(KIND, _body(exemplar, by, reason))])
+        return _exemplar(record)
+
+
+def flooded(today: int, earlier: Sequence[int]) -> bool:
+    """Whether an exemplar matches suddenly more than it used to: more a day than all but one in ten thousand days like
+    the `earlier` ones would have (negative binomial: Poisson counts whose rate is known from those days alone, by
+    Jeffreys' prior)."""
+    if today < FLOOD_LEAST:
+        return False
+    shape, days = sum(earlier) + 0.5, len(earlier)
+    if not days:
+        return False  # nothing is known of it yet
+    return bool(nbinom.sf(today - 1, shape, days / (days + 1)) < FLOOD_CHANCE)
+
+
+def draft_of(
+    bank: str,
+    modality: str,
+    evidence: Mapping[str, Any],
+    payload: str = "",
+    name: str = "",
+    state: str = "shadow",
+    tags: Iterable[str] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> Exemplar:
+    """An exemplar that is not added yet. Raises `ConfigError`."""
+    _one_of(modality, MODALITIES, "modality")
+    _one_of(state, STATES, "state")
+    for what, value in (("bank", bank), ("name", name or "-")):
+        if not value.strip() or len(value) > MAX_NAME or any(ord(c) < 32 for c in value):
+            raise ConfigError(f"{value!r} cannot be the {what} of an exemplar")
+    if not evidence:
+        raise ConfigError("an exemplar needs something that it is matched by")
+    own = hashlib.sha256(repr(sorted(evidence.items())).encode()).hexdigest()[:16]
+    tagged = _tags(tags)
+    return Exemplar(f"{bank}/{name or own}", bank, modality, state, 0, evidence, payload, tagged, {}, provenance or {})
+
+
+def _tags(tags: Iterable[str]) -> tuple[str, ...]:
+    found = tuple(sorted({str(tag).strip() for tag in tags} - {""}))
+    if len(found) > MAX_TAGS or any(len(tag) > MAX_NAME for tag in found):
+        raise ConfigError(f"an exemplar has at most {MAX_TAGS} tags of at most {MAX_NAME} characters")
+    return found
+
+
+def _one_of(value: str, choices: tuple[str, ...], what: str) -> None:
+    if value not in choices:
+        raise ConfigError(f"{value!r} is no {what}; there is {', '.join(choices)}")
+
+
+def _body(exemplar: Exemplar, by: str, reason: str) -> dict[str, Any]:
+    return {
+        "exemplar_id": exemplar.exemplar_id,
+        "bank": exemplar.bank,
+        "modality": exemplar.modality,
+        "state": exemplar.state,
+        "evidence": dict(exemplar.evidence),
+        "payload": exemplar.payload,
+        "tags": list(exemplar.tags),
+        "opinions": dict(exemplar.opinions),
+        "provenance": dict(exemplar.provenance),
+        "by": by,
+        "reason": reason,
+    }
+
+
+def _exemplar(record: Record) -> Exemplar:
+    body = record.body
+    return Exemplar(
+        body["exemplar_id"],
+        body["bank"],
+        body["modality"],
+        body["state"],
+        record.number,
+        body["evidence"],
+        body["payload"],
+        tuple(body["tags"]),
+        body["opinions"],
+        body["provenance"],
+    )
