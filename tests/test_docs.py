@@ -31,7 +31,8 @@ def test_commands_and_options_exist(path: Path, capsys: pytest.CaptureFixture[st
     for block in re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL):
         for command, rest in re.findall(r"^earmark ([a-z-]+)(.*)$", block, re.MULTILINE):
             assert command in COMMANDS, command
-            actions = re.findall(r"^ (compile|local|graph)", rest) if command == "pipeline" else []
+            own = {"pipeline": "compile|local|graph", "moderate": "match|policies"}.get(command)
+            actions = re.findall(rf"^ ({own})", rest) if own else []
             with pytest.raises(SystemExit):
                 main([command, *actions, "--help"])
             known = capsys.readouterr().out
