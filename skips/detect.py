@@ -20,7 +20,7 @@ from skips.motifs import Motif, Occurrence, agree, holds, motifs, occurrence
 
 BATCH_S = 22 * 3_600.0  # of audio that is compared with each other at a time: it stays in memory
 HOP = 6  # frames between a recording's patches, 192 ms
-FANOUT = 4  # parts of about one size that are merged into one
+FANOUT = 6  # parts of about one size that are merged into one
 
 
 @dataclass(frozen=True)

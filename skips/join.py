@@ -20,6 +20,7 @@ ALIKE = 0.6  # cosine below which two patches are not taken for one sound
 APART = 10.0  # seconds between two moments of one recording that may be a repeat
 LIST_LENGTH = 256  # vectors a list, whatever their number: what a query scans does not grow
 PROBES = 8
+PLACED, LEARNT = 12, 24  # what the graph looks at to place a vector; vectors a list that lists are learnt from
 FLAT_UNTIL = 20_000  # vectors; below, everything is compared with everything
 NEAR_S, NEAR_OFFSET_S = 3.0, 0.2  # two hits of one chain are no further apart than this
 LEAST_HITS, LEAST_SPAN_S = 4, 1.0  # of a chain
@@ -86,8 +87,8 @@ def index_of(vectors: np.ndarray, seed: int = 0) -> faiss.Index:
         return flat
     lists = len(vectors) // LIST_LENGTH
     graph = faiss.IndexHNSWFlat(dim, 16, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efSearch = 4 * PROBES
-    learning = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), 48 * lists), replace=False)
+    graph.hnsw.efSearch = PLACED  # to place a vector, the nearest list or the next best will do
+    learning = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), LEARNT * lists), replace=False)
     clustering = faiss.Clustering(dim, lists)
     clustering.niter, clustering.spherical, clustering.seed = 4, True, seed + 1
     clustering.min_points_per_centroid = 1
@@ -97,7 +98,7 @@ def index_of(vectors: np.ndarray, seed: int = 0) -> faiss.Index:
     )
     found.train(np.ascontiguousarray(vectors[np.sort(learning)]))
     found.add(vectors)
-    found.nprobe = PROBES
+    graph.hnsw.efSearch, found.nprobe = 4 * PROBES, PROBES
     return found
 
 
