@@ -39,7 +39,7 @@ def main() -> int:
     chosen = NAMES if args.all else (args.name,) if args.name else ()
     if not chosen:
         for name in NAMES:
-            print(f"{name:<18}{load(name).about}")
+            print(f"{name:<22}{load(name).about}")
         return 0
     rows: list[dict[str, Any]] = []
     for name in chosen:

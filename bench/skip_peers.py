@@ -57,14 +57,6 @@ def fpcalc_cpu_s(path: Path) -> float:
     return children_cpu_s(["fpcalc", "-raw", "-length", "0", str(path)])
 
 
-def decode_cpu_s(path: Path) -> float:
-    """CPU seconds of FFmpeg's decode to what fpcalc hears, 11,025 Hz mono."""
-    rate = ["-ac", "1", "-ar", "11025", "-f", "s16le"]
-    return children_cpu_s(
-        ["ffmpeg", "-v", "error", "-nostdin", "-threads", "1", "-i", str(path), *rate, "-y", "/dev/null"]
-    )
-
-
 def intro_skipper(show: Show, shortest_s: float = SHORTEST_S) -> dict[Path, list[Marker]]:
     """What Intro Skipper marks in a show. `shortest_s` is its setting for the shortest intro and credits."""
     found: dict[Path, list[Marker]] = {e.path: [] for e in show.episodes}
