@@ -1,0 +1,110 @@
+"""The sounds' bank: where real music is heard inside other sound, changed as people change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from embedders.fingerprint import frames, patches
+from moderation.sounds import SoundBank
+from tests.skips.audio import RATE, laid_out, music, talk
+
+SONG, OTHER = (3, 0.0, 28.0), (12, 0.0, 28.0)
+
+
+@pytest.fixture(scope="module")
+def bank() -> SoundBank:
+    made = SoundBank(patches)
+    made.add("song", frames(music(*SONG)))
+    made.add("other", frames(music(*OTHER)))
+    return made
+
+
+def slower(samples: np.ndarray) -> np.ndarray:
+    at = np.arange(0, len(samples) - 1, 0.98)
+    return np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+
+
+def talked_over(samples: np.ndarray) -> np.ndarray:
+    """Speech 3 dB below over half of it."""
+    voice = talk(len(samples) / RATE / 2, 2)
+    changed = samples.copy()
+    changed[: len(voice)] += np.float32(0.7 * np.std(samples) / np.std(voice)) * voice
+    return changed
+
+
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "nothing": lambda s: s,
+    "quieter": lambda s: 0.2 * s,
+    "talked over": talked_over,
+    "noise": lambda s: s + 0.1 * float(np.std(s)) * np.random.default_rng(1).standard_normal(len(s)).astype(np.float32),
+    "two per cent slower": slower,
+    "clipped": lambda s: np.clip(6 * s, -0.8, 0.8),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_ten_seconds_of_a_song_inside_something_longer(bank: SoundBank, change: str) -> None:
+    excerpt = CHANGES[change](music(3, 9.0, 10.0))
+    samples, ((start, end),) = laid_out(11, 14.0, excerpt, 12.0)
+    (found,) = bank.match(frames(samples))
+    assert (found.exemplar, found.modality, found.tier) == ("song", "audio", "fingerprint")
+    assert found.start_s is not None and found.exemplar_start_s is not None
+    assert found.start_s - found.exemplar_start_s == pytest.approx(start - 9.0, abs=0.2)
+    assert found.end_s == pytest.approx(end, abs=0.2)
+    if change != "talked over":  # there, what speech covers at the beginning may be left out
+        assert found.start_s == pytest.approx(start, abs=0.2)
+
+
+def test_two_exemplars_and_one_heard_twice_are_three_matches(bank: SoundBank) -> None:
+    one, two = music(3, 2.0, 8.0), music(12, 12.0, 9.0)
+    samples, spans = laid_out(12, 6.0, one, 7.0, two, 5.0, one, 6.0)
+    found = bank.match(frames(samples))
+    assert [m.exemplar for m in found] == ["song", "other", "song"]
+    assert np.array([m.start_s for m in found]) == pytest.approx(np.array([s for s, _ in spans]), abs=0.2)
+    assert [m.exemplar_start_s for m in found] == pytest.approx([2.0, 12.0, 2.0], abs=0.2)
+
+
+def test_the_whole_recording_matches_itself(bank: SoundBank) -> None:
+    (found,) = bank.match(frames(music(*SONG)))
+    assert found.exemplar == "song" and found.score > 0.98
+    assert (found.start_s, found.exemplar_start_s) == pytest.approx((0.0, 0.0), abs=0.1)
+    assert found.end_s == pytest.approx(28.0, abs=0.2)
+
+
+@pytest.mark.parametrize("number", [0, 5, 9, 20, 27])
+def test_other_music_and_talk_match_nothing(bank: SoundBank, number: int) -> None:
+    assert bank.match(frames(music(number, 0.0, 25.0))) == []
+    assert bank.match(frames(talk(40, 900 + number))) == []
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [np.zeros(30 * RATE, np.float32), np.zeros(0, np.float32), np.zeros(100, np.float32)],
+    ids=["silence", "nothing", "an instant"],
+)
+def test_what_is_no_sound_matches_nothing_and_can_be_an_exemplar(bank: SoundBank, samples: np.ndarray) -> None:
+    assert bank.match(frames(samples)) == []
+    odd = SoundBank(patches)
+    odd.add("odd", frames(samples))
+    assert odd.match(frames(samples)) == []
+    assert odd.match(frames(music(*SONG))) == []
+
+
+def test_a_steady_tone_is_nobodys_recording(tone: Callable[..., np.ndarray]) -> None:
+    beating = tone(30, hz=440) + tone(30, hz=442)
+    odd = SoundBank(patches)
+    odd.add("tone", frames(0.4 * beating))
+    assert odd.match(frames(0.4 * beating)) == []
+
+
+def test_what_is_added_is_found_by_the_next_match() -> None:
+    growing = SoundBank(patches)
+    asked = frames(music(3, 5.0, 12.0))
+    assert growing.match(asked) == []
+    growing.add("other", frames(music(*OTHER)))
+    assert growing.match(asked) == []
+    growing.add("song", frames(music(*SONG)))
+    assert [m.exemplar for m in growing.match(asked)] == ["song"]
