@@ -14,7 +14,7 @@ from core.config import MediaLimits
 from core.errors import BadItem, CatalogError
 from core.threads import one_algebra_thread
 from moderation.matches import Match, best_first
-from pipelines.skips import natural
+from pipelines.skip_folder import files_under
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ def match_folder(
     """
     one_algebra_thread()
     bank, folder = bank.expanduser().absolute(), folder.expanduser().absolute()
-    exemplars, files = media_files(bank), media_files(folder)
+    exemplars, files = files_under(bank, kind_of), files_under(folder, kind_of)
     for place, found in ((bank, exemplars), (folder, files)):
         if not found:
             raise CatalogError(f"the folder {place} holds no pictures, audio or texts")
@@ -82,19 +82,6 @@ def match_folder(
         for one in _looked(pool, look, asked, result, told, "compare"):
             result.matches += [(one.path, match) for match in _matches(banks, one, look)]
     return result
-
-
-def media_files(folder: Path) -> list[Path]:
-    """Pictures, audio and texts under a folder, in the order that people count; hidden ones are left out."""
-    if not folder.is_dir():
-        raise CatalogError(f"{folder} is not a folder")
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise CatalogError(f"the folder {folder} cannot be read")
-    found = []
-    for home, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(home, name) for name in names if not name.startswith(".") and kind_of(Path(name))]
-    return sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
 
 
 def kind_of(path: Path) -> str | None:

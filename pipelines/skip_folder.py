@@ -114,6 +114,12 @@ def audio_files(folder: Path) -> Iterator[Path]:
     """The audio files under a folder, in the order that people count; hidden ones are left out."""
     from catalog.folder import AUDIO
 
+    yield from files_under(folder, lambda path: path.suffix.lower() in AUDIO)
+
+
+def files_under(folder: Path, wanted: Callable[[Path], object]) -> list[Path]:
+    """The files under a folder that are wanted, in the order that people count; hidden ones are left out. Raises
+    `CatalogError`."""
     if not folder.is_dir():
         raise CatalogError(f"{folder} is not a folder")
     if not os.access(folder, os.R_OK | os.X_OK):
@@ -121,8 +127,8 @@ def audio_files(folder: Path) -> Iterator[Path]:
     found = []
     for home, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(home, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in AUDIO]
-    yield from sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
+        found += [Path(home, name) for name in names if not name.startswith(".") and wanted(Path(name))]
+    return sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
 
 
 def spoken(path: Path) -> list[Sentence]:
