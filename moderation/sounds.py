@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import faiss
 import numpy as np
 
 from moderation.matches import Match
 from skips import bank
 from skips.frames import FRAME_S, Extent, Line, Sound, extent, lined_up, self_likeness
-from skips.join import Chain, Patcher, Patches, chains, index_of
+from skips.join import Chain, Patcher, chains
+from skips.patch_index import Patches, PatchIndex
 
 HOP = 3  # frames between an exemplar's patches, 96 ms
 ASKED_HOP = 6  # and between a content's
@@ -36,9 +36,7 @@ class SoundBank:
     sounds: list[Sound] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._held: list[Patches] = []
-        self._index: faiss.Index | None = None
-        self._every = Patches.join([])
+        self._held = PatchIndex.over(Patches.join([]))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,21 +47,17 @@ class SoundBank:
         self.ids.append(exemplar_id)
         self.sounds.append(Sound(frames))
         vectors, at = self.patch(frames, HOP, None)
-        self._held.append(Patches(vectors, np.full(len(at), number, np.int32), at))
-        self._index = None
+        self._held.add(Patches(vectors, np.full(len(at), number, np.int32), at))
 
     def match(self, frames: np.ndarray) -> list[Match]:
         """Where exemplars are heard in a recording, in order of time; of one place and exemplar, the surest."""
-        if self._index is None:
-            self._every = Patches.join(self._held)
-            self._index = index_of(self._every.vectors)
         vectors, at = self.patch(frames, ASKED_HOP, None)
-        if not len(at) or not len(self._every):
+        if not len(at) or not len(self._held):
             return []
         sound = Sound(frames)
         asked = Patches(vectors, np.zeros(len(at), np.int32), at)
         found = []
-        for chain in chains(bank.alike(self._index, self._every, asked)):
+        for chain in chains(bank.alike(self._held, asked)):
             heard = _heard(self.sounds[chain.a], sound, chain)
             if heard is not None:
                 found.append((chain.a, *heard))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from skips.detect import Detector, Known, Recording
     from skips.evidence import Agreement
     from skips.markers import Marker
+    from skips.patch_index import PatchIndex
 
 FOLDER = "skips"
 CURRENT = f"{FOLDER}/current.json"
@@ -354,16 +355,17 @@ def save(storage: Storage, known: Known) -> None:
     for name, table in tables:
         files[name] = f"{FOLDER}/{stamp}-{name}.parquet"
         storage.write(files[name], encode(table))
-    files["parts"] = []
-    for number, part in enumerate(known.parts):
+    indexes = [*known.parts, *([known.bank] if known.bank is not None else [])]
+    for number, part in enumerate(indexes):
         if not part.stored:
             part.stored = (f"{FOLDER}/{stamp}-{number}.faiss", f"{FOLDER}/{stamp}-{number}-rows.parquet")
             for path, data in zip(part.stored, part_to_bytes(part), strict=True):
                 storage.write(path, data)
-        files["parts"].append(list(part.stored))
-    pointer = {"version": STATE_VERSION, "next_number": known.next_number, **files}
+    files["parts"] = [list(part.stored) for part in known.parts]
+    files["bank"] = None if known.bank is None else list(known.bank.stored)
+    pointer = {"version": STATE_VERSION, "next_number": known.next_number, "banked": known.banked, **files}
     storage.write(CURRENT, json.dumps(pointer, indent=1).encode())
-    held = {CURRENT, SAID, *(files[name] for name, _ in tables), *(path for pair in files["parts"] for path in pair)}
+    held = {CURRENT, SAID, *(files[name] for name, _ in tables), *(path for part in indexes for path in part.stored)}
     for entry in storage.entries(FOLDER):
         if entry.path not in held:
             storage.delete(entry.path)
@@ -383,11 +385,17 @@ def load(storage: Storage) -> Known:
     recordings, motifs, occurrences = (
         decode(storage.read(pointer[n])) for n in ("recordings", "motifs", "occurrences")
     )
-    parts = []
-    for index, rows in pointer["parts"]:
-        part = part_from_bytes(storage.read(index), storage.read(rows))
-        part.stored = (index, rows)
-        parts.append(part)
+
+    def stored(paths: Sequence[str]) -> PatchIndex:
+        part = part_from_bytes(*(storage.read(path) for path in paths))
+        part.stored = tuple(paths)
+        return part
+
     return Known(
-        recordings_from_table(recordings), motifs_from_tables(motifs, occurrences), parts, pointer["next_number"]
+        recordings_from_table(recordings),
+        motifs_from_tables(motifs, occurrences),
+        [stored(pair) for pair in pointer["parts"]],
+        pointer["next_number"],
+        stored(pointer["bank"]) if pointer.get("bank") else None,
+        pointer.get("banked", 0),
     )

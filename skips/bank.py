@@ -5,37 +5,54 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-import faiss
 import numpy as np
 
 from skips.frames import FRAME_S, Line, Sounds, lined_up
-from skips.join import Hits, Patcher, Patches, chains, index_of
+from skips.join import Hits, Patcher, chains
 from skips.motifs import Motif, Occurrence, holds, occurrence
+from skips.patch_index import Patches, PatchIndex
 
 HOP = 3  # frames between a motif's patches, 96 ms: half of a recording's
 INSIDE = 20  # frames that a patch's centre keeps from a motif's edge
+ASK_EVERY = 2  # every second patch of a recording asks
+GONE = -1  # the place of a motif that is another by now
 FAINT = 0.5  # cosine from which a patch may be one of a motif's
 CANDIDATES = 12  # of a motif's patches that a patch is compared with exactly
 LEAST_S = 3.0
 
 
-def bank(known: Sequence[Motif], patch: Patcher) -> Patches:
-    """The patches of motifs; `recording` is the motif's place in `known`."""
+def patches(known: Sequence[Motif], patch: Patcher, first: int = 0) -> Patches:
+    """The patches of motifs from the `first` on; `recording` is the motif's place in `known`."""
     parts = []
-    for number, motif in enumerate(known):
+    for number, motif in enumerate(known[first:], first):
         vectors, at = patch(motif.clip.frames, HOP, motif.clip.loud)
         keep = (at >= motif.start + INSIDE) & (at <= motif.end - INSIDE)
         parts.append(Patches(vectors[keep], np.full(int(keep.sum()), number, np.int32), at[keep]))
     return Patches.join(parts)
 
 
-def find(known: Sequence[Motif], held: Patches, asked: Patches, sounds: Sounds) -> dict[int, list[Occurrence]]:
+def extend(held: PatchIndex, more: Patches, count: int) -> None:
+    """Adds patches of motifs, of which there are `count` then."""
+    alive = np.ones(count + 1, bool)
+    alive[GONE] = False
+    held.add(more, alive)
+
+
+def replace(held: PatchIndex, place: int, patches: Patches) -> None:
+    """Puts other patches in the place of a motif's."""
+    held.recording[held.recording == place] = GONE
+    held.stored = ()
+    extend(held, patches, int(held.recording.max(initial=place)) + 1)
+
+
+def find(known: Sequence[Motif], held: PatchIndex, asked: Patches, sounds: Sounds) -> dict[int, list[Occurrence]]:
     """Occurrences of motifs, by their place in `known`, in the recordings of the patches `asked`. `held` are the
     motifs' patches."""
     found: dict[int, list[Occurrence]] = defaultdict(list)
     if not len(held) or not len(asked):
         return found
-    candidates = chains(alike(index_of(held.vectors), held, asked))
+    some = asked.take(np.arange(0, len(asked), ASK_EVERY))
+    candidates = chains(alike(held, some))
     for chain in sorted(candidates, key=lambda c: c.b):  # each recording is loaded once
         motif, sound = known[chain.a], sounds[chain.b]
         line = lined_up(motif.clip, sound, chain.first, chain.last, Line(1.0, chain.offset))
@@ -45,12 +62,13 @@ def find(known: Sequence[Motif], held: Patches, asked: Patches, sounds: Sounds) 
     return found
 
 
-def alike(index: faiss.Index, held: Patches, asked: Patches) -> Hits:
-    """Where the patches `asked` may sound like some of `held`, which `index` is over: side `a` is what is held."""
-    alike, rows = index.search(asked.vectors, min(CANDIDATES, len(held)))
+def alike(held: PatchIndex, asked: Patches) -> Hits:
+    """Where the patches `asked` may sound like some of `held`: side `a` is what is held."""
+    alike, rows = held.index.search(asked.vectors, min(CANDIDATES, len(held)))
     query = np.repeat(np.arange(len(asked)), rows.shape[1])
     alike, rows = alike.ravel(), rows.ravel()
     keep = (rows >= 0) & (alike > FAINT)
+    keep[keep] = held.recording[rows[keep]] != GONE
     query, rows, alike = query[keep], rows[keep], alike[keep]
     return Hits(held.recording[rows], asked.recording[query], held.frame[rows], asked.frame[query], alike)
 

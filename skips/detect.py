@@ -6,21 +6,24 @@ recordings, so that a spot heard a thousand times costs no more than one heard t
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import faiss
 import numpy as np
 
 from skips import bank
 from skips.frames import Line, Sounds, lined_up
-from skips.join import QUERY_EVERY, Hits, Patcher, Patches, chains, hits, index_of
+from skips.join import QUERY_EVERY, SOUGHT_HITS, Hits, Patcher, chains, hits
 from skips.motifs import Motif, Occurrence, agree, holds, motifs, occurrence
+from skips.overlaps import by_recording
+from skips.patch_index import Patches, PatchIndex
+from skips.settle import due, settle
 
 BATCH_S = 22 * 3_600.0  # of audio that is compared with each other at a time: it stays in memory
 HOP = 6  # frames between a recording's patches, 192 ms
-FANOUT = 6  # parts of about one size that are merged into one
+FANOUT = 8  # a part takes in the next one unless it is that many times as long: so there are few
 
 
 @dataclass(frozen=True)
@@ -39,35 +42,16 @@ class Recording:
 
 
 @dataclass
-class Part:
-    """An index over patches, and whose patch (`recording`, int32) of when (`frame`, int32) each row is."""
-
-    index: faiss.Index
-    recording: np.ndarray
-    frame: np.ndarray
-    stored: tuple[str, ...] = ()  # where it was saved; a part never changes
-
-    def __len__(self) -> int:
-        return len(self.recording)
-
-    def patches(self, alive: np.ndarray | None = None) -> Patches:
-        """Its patches as the index has them, to eight bits; only rows `alive`, if given."""
-        if isinstance(self.index, faiss.IndexIVF):
-            self.index.make_direct_map()
-        vectors = self.index.reconstruct_n(0, len(self))
-        whole = Patches(np.ascontiguousarray(vectors, np.float32), self.recording, self.frame)
-        return whole if alive is None else whole.take(alive)
-
-
-@dataclass
 class Known:
-    """What is known of a catalogue: its recordings, its motifs with their occurrences, and the indexed patches of what
-    is not yet known to repeat."""
+    """What is known of a catalogue: its recordings, its motifs with their occurrences, the indexed patches of what is
+    not yet known to repeat, the longest part first, and those of the first `banked` motifs."""
 
     recordings: dict[int, Recording] = field(default_factory=dict)
     motifs: list[Motif] = field(default_factory=list)
-    parts: list[Part] = field(default_factory=list)
+    parts: list[PatchIndex] = field(default_factory=list)
     next_number: int = 0  # of a recording; never used twice
+    bank: PatchIndex | None = None
+    banked: int = 0
 
 
 def batches(fresh: Sequence[Recording]) -> Iterator[list[Recording]]:
@@ -117,39 +101,76 @@ class Detector:
     def rebuild(self) -> None:
         """Leaves out of the index whatever belongs to recordings that were withdrawn."""
         alive = self._alive()
-        rest = Patches.join([part.patches(alive[part.recording]) for part in self.known.parts])
-        self.known.parts = [Part(index_of(rest.vectors), rest.recording, rest.frame)] if len(rest) else []
+        rest = Patches.join([part.patches(alive) for part in self.known.parts])
+        self.known.parts = [PatchIndex.over(rest)] if len(rest) else []
+        self.known.bank = None
 
     def _add(self, numbers: list[int]) -> set[int]:
         before = {motif.motif_id: len(motif.occurrences) for motif in self.known.motifs}
         fresh = Patches.join([self._patches(number) for number in numbers])
-        self._recognise(self.known.motifs, fresh, [])
+        self._recognise(self.known.motifs, self._bank(), fresh, [])
         rest = fresh.take(~_covered(fresh, self.known.motifs))
         found = self._told_apart(self._repeats(rest))
-        self._recognise(found, rest.take(~_covered(rest, found)), self.known.motifs)
-        self.known.motifs += found
+        again = PatchIndex.over(bank.patches(found, self.patch))
+        self._recognise(found, again, rest.take(~_covered(rest, found)), self.known.motifs)
+        self.known.motifs += self._named(found)
+        settled = self._settle()
         self._keep(rest.take(~_covered(rest, self.known.motifs)))
         changed = [m for m in self.known.motifs if len(m.occurrences) != before.get(m.motif_id, 0)]
-        return set(numbers) | {o.recording for motif in changed for o in motif.occurrences}
+        return set(numbers) | settled | {o.recording for motif in changed for o in motif.occurrences}
+
+    def _settle(self) -> set[int]:
+        """Looks again at motifs that are heard more often than before; returns in which recordings."""
+        every = self.known.motifs
+        touched: set[int] = set()
+        for place in range(len(every)):
+            old = every[place]
+            if not due(old):
+                continue
+            touched |= {o.recording for o in old.occurrences}
+            new, others = settle(old, self.sounds, by_recording([m for m in every if m is not old]))
+            every[place] = new
+            every += self._named(self._told_apart(others))
+            if new is not old and self.known.bank is not None and place < self.known.banked:
+                bank.replace(self.known.bank, place, bank.patches(every[: place + 1], self.patch, place))
+        return touched
+
+    def _named(self, found: Sequence[Motif]) -> Sequence[Motif]:
+        """Motifs under names that no other has: two may have one clip, of which each is a part."""
+        taken = {m.motif_id for m in self.known.motifs}
+        for motif in found:
+            while motif.motif_id in taken:
+                motif.motif_id = hashlib.sha256(motif.motif_id.encode()).hexdigest()[:16]
+            taken.add(motif.motif_id)
+        return found
 
     def _patches(self, number: int) -> Patches:
         vectors, at = self.patch(self.sounds[number].frames, HOP, None)
         return Patches(vectors, np.full(len(at), number, np.int32), at)
 
-    def _recognise(self, known: Sequence[Motif], fresh: Patches, others: Sequence[Motif]) -> None:
-        bank.add(known, bank.find(known, bank.bank(known, self.patch), fresh, self.sounds), others)
+    def _bank(self) -> PatchIndex:
+        """The patches of all motifs, with those added that came since it was last asked for."""
+        known = self.known
+        if known.bank is None:
+            known.bank, known.banked = PatchIndex.over(Patches.join([])), 0
+        bank.extend(known.bank, bank.patches(known.motifs, self.patch, known.banked), len(known.motifs))
+        known.banked = len(known.motifs)
+        return known.bank
+
+    def _recognise(self, known: Sequence[Motif], held: PatchIndex, fresh: Patches, others: Sequence[Motif]) -> None:
+        bank.add(known, bank.find(known, held, fresh, self.sounds), others)
 
     def _repeats(self, rest: Patches) -> list[Motif]:
         """Motifs among what is new, and between that and what was there."""
         asked = rest.take(np.arange(0, len(rest), QUERY_EVERY))
-        every = [hits(index_of(rest.vectors), rest, asked)] if len(rest) else []
+        every = [hits(PatchIndex.over(rest), asked)] if len(rest) else []
         alive = self._alive()
         for part in self.known.parts:
-            found = hits(part.index, Patches(np.empty((len(part), 0), np.float32), part.recording, part.frame), asked)
+            found = hits(part, asked)
             every.append(found.take(alive[found.a] & alive[found.b]))
         if not every:
             return []
-        return motifs(agree(chains(Hits.join(every)), self.sounds), self.sounds)
+        return motifs(agree(chains(Hits.join(every), SOUGHT_HITS), self.sounds), self.sounds)
 
     def _alive(self) -> np.ndarray:
         """bool by recording number."""
@@ -190,17 +211,17 @@ class Detector:
         return True
 
     def _keep(self, rest: Patches) -> None:
-        """Indexes what is not yet known to repeat; parts of one size become one, so that there are few."""
+        """Indexes what is not yet known to repeat."""
         if not len(rest):
             return
-        parts = self.known.parts
-        parts.append(Part(index_of(rest.vectors), rest.recording, rest.frame))
-        alive = self._alive()
-        while len(parts) >= FANOUT and len(parts[-FANOUT]) < FANOUT * len(parts[-1]):
-            merged = Patches.join([p.patches(alive[p.recording]) for p in parts[-FANOUT:]])
-            del parts[-FANOUT:]
-            if len(merged):
-                parts.append(Part(index_of(merged.vectors), merged.recording, merged.frame))
+        parts, alive = self.known.parts, self._alive()
+        if parts and len(parts[-1]) < FANOUT * len(rest):
+            parts[-1].add(rest, alive)
+        else:
+            parts.append(PatchIndex.over(rest))
+        while len(parts) > 1 and len(parts[-2]) < FANOUT * len(parts[-1]):
+            last = parts.pop()
+            parts[-1].add(last.patches(alive), alive)
 
 
 def _covered(patches: Patches, known: Sequence[Motif]) -> np.ndarray:

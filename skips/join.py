@@ -6,50 +6,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import faiss
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from skips.frames import FRAME_S
+from skips.patch_index import Patches, PatchIndex
 
 QUERY_EVERY = 3  # every third patch asks, about two a second
 NEIGHBOURS = 32
 ALIKE = 0.6  # cosine below which two patches are not taken for one sound
 APART = 10.0  # seconds between two moments of one recording that may be a repeat
-LIST_LENGTH = 256  # vectors a list, whatever their number: what a query scans does not grow
-PROBES = 8
-PLACED, LEARNT = 12, 24  # what the graph looks at to place a vector; vectors a list that lists are learnt from
-FLAT_UNTIL = 20_000  # vectors; below, everything is compared with everything
 NEAR_S, NEAR_OFFSET_S = 3.0, 0.2  # two hits of one chain are no further apart than this
 LEAST_HITS, LEAST_SPAN_S = 4, 1.0  # of a chain
+SOUGHT_HITS = 6  # of a chain among all recordings: fewer are chance, 2 in 1,000 of those hold anything
 GAP_S = 12.0  # that speech over a spot may tear into a chain
 
 
 # Frames, hop in frames, loudness (None: of these frames) → unit vectors float32 (n, dim) and their frames int32 (n,).
 Patcher = Callable[[np.ndarray, int, float | None], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Patches:
-    """Unit vectors, float32 (n, dim), of recordings: `recording` and `frame`, int32 (n,), say whose and when."""
-
-    vectors: np.ndarray
-    recording: np.ndarray
-    frame: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    @classmethod
-    def join(cls, parts: Sequence[Patches], dim: int = 64) -> Patches:
-        if not parts:
-            return cls(np.empty((0, dim), np.float32), np.empty(0, np.int32), np.empty(0, np.int32))
-        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("vectors", "recording", "frame")))
-
-    def take(self, which: np.ndarray) -> Patches:
-        return Patches(self.vectors[which], self.recording[which], self.frame[which])
 
 
 @dataclass(frozen=True)
@@ -73,42 +49,13 @@ class Hits:
         return Hits(self.a[which], self.b[which], self.at_a[which], self.at_b[which], self.alike[which])
 
 
-def index_of(vectors: np.ndarray, seed: int = 0) -> faiss.Index:
-    """A FAISS index by inner product over `vectors`, float32 (n, dim), one byte a component.
-
-    Lists have the same length at any size, and a graph finds the lists of a query, so that a query costs next to the
-    same whether the index holds ten hours or a thousand.
-    """
-    dim = vectors.shape[1]
-    if len(vectors) <= FLAT_UNTIL:
-        flat = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
-        flat.train(vectors if len(vectors) else np.zeros((1, dim), np.float32))
-        flat.add(vectors)
-        return flat
-    lists = len(vectors) // LIST_LENGTH
-    graph = faiss.IndexHNSWFlat(dim, 16, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efSearch = PLACED  # to place a vector, the nearest list or the next best will do
-    learning = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), LEARNT * lists), replace=False)
-    clustering = faiss.Clustering(dim, lists)
-    clustering.niter, clustering.spherical, clustering.seed = 4, True, seed + 1
-    clustering.min_points_per_centroid = 1
-    clustering.train(np.ascontiguousarray(vectors[np.sort(learning)]), graph)
-    found = faiss.IndexIVFScalarQuantizer(
-        graph, dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
-    )
-    found.train(np.ascontiguousarray(vectors[np.sort(learning)]))
-    found.add(vectors)
-    graph.hnsw.efSearch, found.nprobe = 4 * PROBES, PROBES
-    return found
-
-
-def hits(index: faiss.Index, held: Patches, asked: Patches, k: int = NEIGHBOURS) -> Hits:
-    """What in `index` (over `held`) sounds like the patches `asked`. Each pair stands once, the lower recording (or the
+def hits(held: PatchIndex, asked: Patches, k: int = NEIGHBOURS) -> Hits:
+    """What in `held` sounds like the patches `asked`. Each pair stands once, the lower recording (or the
     earlier moment) first; a recording's own moments must be `APART`."""
     if not len(held) or not len(asked):
         empty = np.empty(0, np.int32)
         return Hits(empty, empty, empty, empty, np.empty(0, np.float32))
-    alike, rows = index.search(asked.vectors, min(k, len(held)))
+    alike, rows = held.index.search(asked.vectors, min(k, len(held)))
     query = np.repeat(np.arange(len(asked)), rows.shape[1])
     alike, rows = alike.ravel(), rows.ravel()
     keep = (rows >= 0) & (alike > ALIKE)
@@ -124,7 +71,8 @@ def hits(index: faiss.Index, held: Patches, asked: Patches, k: int = NEIGHBOURS)
 
 @dataclass
 class Chain:
-    """Hits of two recordings on one line: frames `at` of `a`, from `first` to `last`, and `there` of `b`."""
+    """Hits of two recordings on one line: frames `at` of `a`, from `first` to `last`, `there` of `b`, and how much
+    `alike` the patches are."""
 
     a: int
     b: int
@@ -132,6 +80,7 @@ class Chain:
     last: float
     at: np.ndarray
     there: np.ndarray
+    alike: np.ndarray
 
     @cached_property
     def offset(self) -> float:
@@ -140,13 +89,13 @@ class Chain:
     def between(self, low: float, high: float) -> Chain | None:
         """What of it lies between two frames of `a`; None if that is no chain."""
         keep = (self.at >= low) & (self.at <= high)
-        at, there = self.at[keep], self.there[keep]
-        return Chain(self.a, self.b, at.min(), at.max(), at, there) if _is_chain(at) else None
+        at, there, alike = self.at[keep], self.there[keep], self.alike[keep]
+        return Chain(self.a, self.b, at.min(), at.max(), at, there, alike) if _is_chain(at) else None
 
 
-def chains(found: Hits) -> list[Chain]:
-    """Hits gathered into chains: neighbours in time and in offset are linked, and what lies on one line is joined over
-    up to `GAP_S`."""
+def chains(found: Hits, least: int = LEAST_HITS) -> list[Chain]:
+    """Hits gathered into chains of at least so many: neighbours in time and in offset are linked, and what lies on one
+    line is joined over up to `GAP_S`."""
     if not len(found):
         return []
     offset = found.at_b - found.at_a
@@ -155,7 +104,7 @@ def chains(found: Hits) -> list[Chain]:
     found, offset, pair = found.take(order), offset[order], pair[order]
     # Pairs with too few hits hold no chain: most chance hits end here.
     _, number, count = np.unique(pair, return_inverse=True, return_counts=True)
-    keep = count[number] >= LEAST_HITS
+    keep = count[number] >= least
     found, offset, number = found.take(keep), offset[keep], number[keep]
     if not len(found):
         return []
@@ -171,15 +120,15 @@ def chains(found: Hits) -> list[Chain]:
     made = []
     for piece in pieces:
         at = found.at_a[piece]
-        if not _is_chain(at):
+        if not _is_chain(at, least):
             continue
-        first = piece[0]
-        made.append(Chain(int(found.a[first]), int(found.b[first]), at.min(), at.max(), at, found.at_b[piece]))
+        a, b = int(found.a[piece[0]]), int(found.b[piece[0]])
+        made.append(Chain(a, b, at.min(), at.max(), at, found.at_b[piece], found.alike[piece]))
     return _joined(made)
 
 
-def _is_chain(at: np.ndarray) -> bool:
-    return len(np.unique(at)) >= LEAST_HITS and (at.max() - at.min()) * FRAME_S >= LEAST_SPAN_S
+def _is_chain(at: np.ndarray, least: int = LEAST_HITS) -> bool:
+    return len(np.unique(at)) >= least and (at.max() - at.min()) * FRAME_S >= LEAST_SPAN_S
 
 
 def _joined(pieces: list[Chain]) -> list[Chain]:
@@ -193,8 +142,8 @@ def _joined(pieces: list[Chain]) -> list[Chain]:
             made.append(piece)
             continue
         known = made[place]
-        at, there = np.concatenate([known.at, piece.at]), np.concatenate([known.there, piece.there])
-        made[place] = Chain(known.a, known.b, known.first, max(known.last, piece.last), at, there)
+        both = (np.concatenate([getattr(c, name) for c in (known, piece)]) for name in ("at", "there", "alike"))
+        made[place] = Chain(known.a, known.b, known.first, max(known.last, piece.last), *both)
     return made
 
 

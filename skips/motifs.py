@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from skips.frames import (
     self_likeness,
 )
 from skips.join import Chain
+from skips.overlaps import by_recording, kept_apart, outside
 
 LEAST_S = 3.5  # of a stretch: shorter ones are phrases
 SPLIT_S = 8.0  # a chain that long may be two
@@ -170,7 +171,8 @@ class Occurrence:
 @dataclass
 class Motif:
     """What recurs: frames `start` to `end` of `clip`, a piece of the recording `source` with some seconds around it,
-    and its occurrences. `motif_id` stays when recordings come and go."""
+    and its occurrences. `motif_id` stays when recordings come and go; `settled` is how many occurrences it had when it
+    was last looked at as a whole."""
 
     clip: Sound
     start: float
@@ -178,8 +180,10 @@ class Motif:
     source: int
     occurrences: list[Occurrence]
     motif_id: str = ""
+    settled: int = 0
 
     def __post_init__(self) -> None:
+        self.settled = self.settled or len(self.occurrences)
         self.motif_id = self.motif_id or hashlib.sha256(self.clip.frames.tobytes()).hexdigest()[:16]
 
     @property
@@ -209,40 +213,14 @@ def motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:
     """The motifs that the pairs make, with at least two occurrences each. What pairs share beyond these is tried again
     by itself: a recap behind the intro, in the two episodes that have both."""
     found = _motifs(pairs, sounds)
-    heard = _by_recording(found)
-    for motif in _motifs(_beyond(pairs, heard), sounds):
-        motif.occurrences = [o for o in motif.occurrences if _mostly_new(o, heard[o.recording])]
+    heard, whole = by_recording(found), set(map(id, pairs))
+    for motif in _motifs([p for p in outside(pairs, heard, REST_S / FRAME_S) if id(p) not in whole], sounds):
+        kept_apart(motif, heard)
         if len(motif.occurrences) > 1:
             found.append(motif)
-    return found
-
-
-def _mostly_new(found: Occurrence, known: Sequence[Occurrence]) -> bool:
-    common = [min(found.end, k.end) - max(found.start, k.start) for k in known]
-    return max(common, default=0.0) < 0.5 * (found.end - found.start)
-
-
-def _by_recording(found: Sequence[Motif]) -> dict[int, list[Occurrence]]:
-    heard: dict[int, list[Occurrence]] = defaultdict(list)
     for motif in found:
-        for o in motif.occurrences:
-            heard[o.recording].append(o)
-    return heard
-
-
-def _beyond(pairs: Sequence[Pair], heard: Mapping[int, Sequence[Occurrence]]) -> list[Pair]:
-    """What occurrences leave of the pairs that they lie in, where that is long enough to be something of its own."""
-    left = []
-    for pair in pairs:
-        spans = [(o.start, o.end) for o in heard.get(pair.a, ())]
-        back = pair.line.inverse()
-        spans += [(float(back(o.start)), float(back(o.end))) for o in heard.get(pair.b, ())]
-        pieces = [(pair.start, pair.end)]
-        for low, high in spans:
-            pieces = [p for s, e in pieces for p in ((s, min(e, low)), (max(s, high), e)) if p[1] - p[0] > 0]
-        if pieces != [(pair.start, pair.end)]:
-            left += [replace(pair, start=s, end=e) for s, e in pieces if e - s >= REST_S / FRAME_S]
-    return left
+        motif.settled = len(motif.occurrences)
+    return found
 
 
 def _motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:

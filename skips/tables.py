@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skips.detect import Part, Recording
+from skips.detect import Recording
 from skips.frames import Line, Sound
 from skips.motifs import Motif, Occurrence
+from skips.patch_index import PatchIndex
 
 RECORDINGS = pa.schema(
     [
@@ -37,6 +38,7 @@ MOTIFS = pa.schema(
         pa.field("start", pa.float64(), nullable=False),  # frames of the clip
         pa.field("end", pa.float64(), nullable=False),
         pa.field("source", pa.int32(), nullable=False),  # number of the recording that the clip is from
+        pa.field("settled", pa.int32(), nullable=False),
     ]
 )
 OCCURRENCES = pa.schema(
@@ -70,6 +72,7 @@ def motifs_to_tables(motifs: list[Motif]) -> tuple[pa.Table, pa.Table]:
             "start": m.start,
             "end": m.end,
             "source": m.source,
+            "settled": m.settled,
         }
         for m in motifs
     ]
@@ -101,11 +104,13 @@ def motifs_from_tables(motifs: pa.Table, occurrences: pa.Table) -> list[Motif]:
     for m in motifs.to_pylist():
         frames = np.frombuffer(m["clip"], np.uint8).reshape(-1, m["bands"])
         clip = Sound(frames, m["loud"])
-        found.append(Motif(clip, m["start"], m["end"], m["source"], heard[m["motif_id"]], m["motif_id"]))
+        found.append(
+            Motif(clip, m["start"], m["end"], m["source"], heard[m["motif_id"]], m["motif_id"], m.get("settled", 0))
+        )
     return found
 
 
-def part_to_bytes(part: Part) -> tuple[bytes, bytes]:
+def part_to_bytes(part: PatchIndex) -> tuple[bytes, bytes]:
     """The FAISS index, and whose and when its rows are (Parquet)."""
     sink = io.BytesIO()
     rows = pa.table({"recording": pa.array(part.recording, pa.int32()), "frame": pa.array(part.frame, pa.int32())})
@@ -113,7 +118,7 @@ def part_to_bytes(part: Part) -> tuple[bytes, bytes]:
     return faiss.serialize_index(part.index).tobytes(), sink.getvalue()
 
 
-def part_from_bytes(index: bytes, rows: bytes) -> Part:
+def part_from_bytes(index: bytes, rows: bytes) -> PatchIndex:
     table = pq.read_table(io.BytesIO(rows), use_threads=False)
     found = faiss.deserialize_index(np.frombuffer(index, np.uint8))
-    return Part(found, table["recording"].to_numpy().copy(), table["frame"].to_numpy().copy())
+    return PatchIndex(found, table["recording"].to_numpy().copy(), table["frame"].to_numpy().copy())

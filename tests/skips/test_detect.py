@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from embedders.fingerprint import patches
-from skips.detect import Detector, Known, Recording, batches
+from skips.detect import FANOUT, Detector, Known, Recording, batches
 from skips.motifs import clipped_anew
+from skips.settle import ENOUGH, due
 from skips.tables import (
     motifs_from_tables,
     motifs_to_tables,
@@ -110,8 +112,8 @@ def test_what_only_two_episodes_go_on_with_is_apart_from_the_intro() -> None:
     intro = assert_found(catalogue, known, "intro", within=10)
     rest = next(m for m in known.motifs if m is not intro)
     assert [n for n, _, _ in spans(rest)] == [0, 1]
-    for (_, _, end), (_, _, last) in zip(spans(rest), catalogue.spans["recap"], strict=True):
-        assert end == pytest.approx(last, abs=4)
+    for (_, start, end), (_, first, last) in zip(spans(rest), catalogue.spans["recap"], strict=True):
+        assert (start, end) == (pytest.approx(first, abs=10), pytest.approx(last, abs=4))
 
 
 def test_a_spot_split_over_two_breaks_counts_as_parts() -> None:
@@ -142,6 +144,66 @@ def test_one_by_one_is_as_all_at_once() -> None:
     for these, those in zip(one_by_one, at_once, strict=True):
         for this, that in zip(these, those, strict=True):
             assert this == pytest.approx(that, abs=4)
+
+
+def test_a_third_episode_tells_two_spots_apart_that_came_together_twice() -> None:
+    other = sound(12, 4)
+    catalogue = Catalogue()
+    for n in range(2):
+        catalogue.add(30 + n, ("ad", noisy(AD, n)), ("other", noisy(other, n)), 40 - n)
+    catalogue.add(35, ("ad", noisy(AD, 5)), 60)
+    catalogue.add(45, ("other", noisy(other, 6)), 50)
+    detector = catalogue.detector()
+    detector.add(catalogue.recordings([0]))
+    detector.add(catalogue.recordings([1]))
+    (both,) = detector.known.motifs
+    assert detector.add(catalogue.recordings([2])) == {0, 1, 2}  # what was said of the first two is mended, too
+    ad = assert_found(catalogue, detector.known, "ad", within=10)
+    assert ad.motif_id == both.motif_id
+    detector.add(catalogue.recordings([3]))
+    assert_found(catalogue, detector.known, "ad", within=10)
+    # One of two others goes on and one does not: such an edge is right to a second, and is mended by the next.
+    assert_found(catalogue, detector.known, "other", within=30)
+    # The patches that motifs are known by are those of the clips as they are now.
+    stored, known = detector.known.bank, detector.known
+    assert stored is not None
+    for place, motif in enumerate(known.motifs[: known.banked]):
+        frames = stored.frame[stored.recording == place]
+        assert len(frames) and frames.min() >= motif.start and frames.max() <= motif.end
+
+
+def test_a_motif_that_was_found_as_a_part_grows() -> None:
+    catalogue = Catalogue()
+    catalogue.add(30, ("begun", noisy(AD, 0)[: len(AD) // 2]), 40)
+    for n in (1, 2, 3):
+        catalogue.add(30 + n, ("ad", noisy(AD, n)), 40)
+    detector = catalogue.detector()
+    for recording in catalogue.recordings():
+        detector.add([recording])
+    # One spot or two, that of the first episode is part of it, and no more and no less of the others is heard.
+    assert_covered(catalogue, detector.known, ("begun", "ad"), within=30)
+    assert all(len(m.occurrences) >= 3 for m in detector.known.motifs)
+
+
+def test_two_motifs_never_have_one_name() -> None:
+    catalogue = a_show(3)
+    detector = catalogue.detector()
+    detector.add(catalogue.recordings())
+    names = [m.motif_id for m in detector.known.motifs]
+    again = detector._named([replace(m) for m in detector.known.motifs])
+    assert len({*names, *(m.motif_id for m in again)}) == 4
+
+
+def test_what_is_heard_often_is_settled() -> None:
+    catalogue = a_show(4)
+    detector = catalogue.detector()
+    detector.add(catalogue.recordings())
+    for motif in detector.known.motifs:
+        assert motif.settled == 4 and not due(motif)
+        motif.occurrences += motif.occurrences[:2]
+        assert due(motif)
+        motif.settled = ENOUGH
+        assert not due(motif)
 
 
 def test_motifs_keep_their_names_and_new_episodes_join() -> None:
@@ -198,6 +260,8 @@ def test_what_is_known_survives_being_stored(tmp_path_factory: pytest.TempPathFa
         motifs_from_tables(*motifs_to_tables(known.motifs)),
         [part_from_bytes(*part_to_bytes(part)) for part in known.parts],
         known.next_number,
+        part_from_bytes(*part_to_bytes(known.bank)) if known.bank else None,
+        known.banked,
     )
     kept = Detector(catalogue.load, patches, again)
     for side in (detector, kept):
@@ -214,7 +278,7 @@ def test_parts_stay_few_and_hold_every_patch_once() -> None:
     for recording in catalogue.recordings():
         detector.add([recording])
     parts = detector.known.parts
-    assert len(parts) <= 8  # at most three of each size, a factor of four between sizes
+    assert all(len(long) >= FANOUT * len(short) for long, short in itertools.pairwise(parts))
     rows = [(int(r), int(f)) for part in parts for r, f in zip(part.recording, part.frame, strict=True)]
     expected = [(n, int(f)) for n in range(40) for f in patches(catalogue.load(n), 6)[1]]
     assert sorted(rows) == sorted(expected)

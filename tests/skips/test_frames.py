@@ -22,7 +22,8 @@ from skips.frames import (
     sampled,
     self_likeness,
 )
-from skips.join import Hits, Patches, chains, hits, index_of
+from skips.join import Hits, chains, hits
+from skips.patch_index import Patches, PatchIndex
 from tests.skips.catalogue import faster, noisy, over, sound
 
 scales = st.floats(0.9, 1.1)
@@ -136,18 +137,10 @@ def test_hits_stand_once_and_leave_out_neighbours() -> None:
     held[1] = held[2] = held[3] = held[0]
     recording = np.array([0, 0, 0, 1, 1, 1], np.int32)
     patches = Patches(held, recording, np.array([0, 100, 1_000, 50, 60, 70], np.int32))
-    found = hits(index_of(held), patches, patches)
+    found = hits(PatchIndex.over(patches), patches)
     pairs = set(zip(found.a.tolist(), found.at_a.tolist(), found.b.tolist(), found.at_b.tolist(), strict=True))
     # 100 frames are 3.2 s, too near; 900 are 28.8 s.
     assert pairs == {(0, 0, 0, 1_000), (0, 100, 0, 1_000), (0, 0, 1, 50), (0, 100, 1, 50), (0, 1_000, 1, 50)}
-
-
-def test_a_large_index_finds_nearly_what_a_flat_one_does() -> None:
-    held = vectors(30_000, 2)
-    queries = held[:300] + 0.05 * vectors(300, 3)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    _, rows = index_of(held).search(queries, 1)
-    assert (rows[:, 0] == np.arange(300)).mean() > 0.95
 
 
 def line_of(a: int, b: int, start: float, end: float, offset: float) -> list[tuple[int, int, float, float]]:
