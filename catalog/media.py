@@ -50,6 +50,7 @@ class Picture:
     pixels: np.ndarray
     width_px: int
     height_px: int
+    sha256: str = ""  # of the file, where somebody asked for it
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,26 @@ SKIPS = _view(
     ("marker_source", STRINGS, "how it was found: repeat, silence or transcript"),
 )
 
-FAMILIES = (CONTENT, ACOUSTIC, SPEECH, TEXT_SIGNALS, VISUAL, SKIPS, SHOW)
+BOOLS = pa.list_(pa.field("element", BOOL))
+
+MODERATION = _view(
+    "moderation",
+    "What was decided of a content: parallel lists, one entry a policy and medium that something speaks against; known "
+    "from the moment it was decided.",
+    ("action", STR, "the severest action that is taken: none, flag, review, restrict or remove"),
+    ("policy", STRINGS, "id of the policy"),
+    ("policy_action", STRINGS, "what its ladder asks for"),
+    ("policy_enforced", BOOLS, "whether that is taken, or only recorded"),
+    ("policy_score", FLOATS, "calibrated probability, 0 to 1; the raw score where nothing calibrates it"),
+    ("policy_calibrated", BOOLS, "whether the score is a probability"),
+    ("policy_tier", STRINGS, "how it was seen: exact, hash, fingerprint, embedding, classifier or people"),
+    ("policy_exemplar", STRINGS, "the surest exemplar; empty where none is cited"),
+    ("policy_start_s", FLOATS, "where in the audio the match begins, in seconds; -1 where it has no place"),
+    ("policy_end_s", FLOATS, "where it ends"),
+    ("decision_id", STRINGS, "the record of the audit"),
+)
+
+FAMILIES = (CONTENT, ACOUSTIC, SPEECH, TEXT_SIGNALS, VISUAL, SKIPS, MODERATION, SHOW)
 MODALITIES = ("text", "audio", "image")
 
 
@@ -218,5 +237,21 @@ FINGERPRINT = View(
     "What the audio sounds like at each moment, to find what repeats.",
     room="beside",
     group_rows=1,
+)
+KEYPOINTS = View(
+    "keypoints",
+    CONTENT_ENTITY,
+    (
+        Feature("image_sha256", STR, "SHA-256 of the picture's file"),
+        Feature("pdq", pa.binary(), "PDQ of its eight turns and mirrorings, 32 bytes each, its own first"),
+        Feature("pdq_quality", I64, "PDQ quality, 0 to 100"),
+        Feature("points", pa.binary(), "keypoints (x, y), float32, one row each, coarse ones first"),
+        Feature("descriptors", pa.binary(), "their descriptors, uint8, 128 a row"),
+        Feature("width", I64, "width in pixels of the form that the keypoints lie in"),
+        Feature("height", I64, "its height"),
+    ),
+    "What a picture is recognised by when it was edited.",
+    room="beside",
+    group_rows=64,
 )
 SIDE_TABLES = {view.name: view for view in (SEGMENTS, WORDS)}

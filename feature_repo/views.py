@@ -33,6 +33,7 @@ from core.features import (
     CONTENT,
     CONTENT_ENTITY,
     FAMILIES,
+    MODERATION,
     SHOW,
     SHOW_ENTITY,
     SKIPS,
@@ -74,9 +75,9 @@ SERVICES: dict[str, tuple[tuple[View, ...], tuple[str, ...], str]] = {
         "What a recommender learns from and ranks with",
     ),
     "moderation": (
-        (CONTENT, SPEECH, TEXT_SIGNALS, VISUAL),
+        (CONTENT, SPEECH, TEXT_SIGNALS, VISUAL, MODERATION),
         ("text", "audio", "image"),
-        "What a policy decision looks at",
+        "What a policy decision looks at, and what was decided",
     ),
     "playback": ((CONTENT, ACOUSTIC, SKIPS), (), "What a player needs: duration, loudness, tempo, what can be skipped"),
 }

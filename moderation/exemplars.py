@@ -4,7 +4,6 @@ whether it is in use. Every change is a record of the audit, whose number is the
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,13 +11,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import nbinom
 
-from core.errors import ConfigError, NotFound, StorageError
+from core.errors import ConfigError, NotFound
 from core.storage import Storage
 from moderation.audit import Audit, Entry, Record
+from moderation.evidence import load_arrays, store_arrays
 from moderation.matches import MODALITIES
 
 KIND = "exemplar"  # of record
-PAYLOADS = "moderation/payloads"
 STATES = ("shadow", "active", "quarantined", "retired")
 IN_USE = ("shadow", "active")  # what is matched; what only a shadow matches is recorded and nothing follows
 OPINIONS = ("confirm", "deconfirm")
@@ -57,11 +56,13 @@ class Exemplars:
     def __init__(self, storage: Storage, audit: Audit | None = None) -> None:
         self.storage, self.audit = storage, audit or Audit(storage)
 
-    def every(self, banks: Collection[str] | None = None, states: Collection[str] = IN_USE) -> list[Exemplar]:
-        """The newest revisions of those in some banks and states, by id."""
+    def every(
+        self, banks: Collection[str] | None = None, states: Collection[str] = IN_USE, at: int | None = None
+    ) -> list[Exemplar]:
+        """The newest revisions of those in some banks and states, by id; with `at`, as of that record of the audit."""
         newest: dict[str, Exemplar] = {}
         for record in self.audit.records():
-            if record.kind == KIND:
+            if record.kind == KIND and (at is None or record.number <= at):
                 found = _exemplar(record)
                 newest[found.exemplar_id] = found
         return [e for _, e in sorted(newest.items()) if e.state in states and (banks is None or e.bank in banks)]
@@ -93,9 +94,9 @@ class Exemplars:
     ) -> Exemplar:
         """Adds one. Its id is `bank/name`, or made of its evidence; the same evidence in the same bank is one
         exemplar, which is returned as it is. Raises `ConfigError`."""
-        (found,) = self.add_all(
-            [draft_of(bank, modality, evidence, self._stored(arrays), name, state, tags, provenance or {})], by
-        )
+        payload = store_arrays(self.storage, arrays)
+        draft = draft_of(bank, modality, evidence, payload, name, state, tags, provenance or {})
+        (found,) = self.add_all([draft], by)
         return found
 
     def add_all(self, drafts: Sequence[Exemplar], by: str = "") -> list[Exemplar]:
@@ -132,27 +133,7 @@ class Exemplars:
 
     def arrays(self, exemplar: Exemplar) -> dict[str, np.ndarray]:
         """Raises `StorageError` where they are gone or not what they were."""
-        if not exemplar.payload:
-            return {}
-        try:
-            data = self.storage.read(f"{PAYLOADS}/{exemplar.payload}.npz")
-        except FileNotFoundError as error:
-            raise StorageError(f"the arrays of exemplar {exemplar.exemplar_id!r} are gone") from error
-        if hashlib.sha256(data).hexdigest() != exemplar.payload:
-            raise StorageError(f"the arrays of exemplar {exemplar.exemplar_id!r} were changed")
-        with np.load(io.BytesIO(data), allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
-
-    def _stored(self, arrays: Mapping[str, np.ndarray] | None) -> str:
-        if not arrays:
-            return ""
-        held = io.BytesIO()
-        named: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
-        np.savez_compressed(held, **named)
-        data = held.getvalue()
-        payload = hashlib.sha256(data).hexdigest()
-        self.storage.write(f"{PAYLOADS}/{payload}.npz", data)
-        return payload
+        return load_arrays(self.storage, exemplar.payload, f"exemplar {exemplar.exemplar_id!r}")
 
     def _changed(self, exemplar: Exemplar, by: str, reason: str) -> Exemplar:
         (record,) = self.audit.append([Entry(KIND, _body(exemplar, by, reason))])

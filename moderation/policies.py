@@ -84,6 +84,11 @@ def load_policies(path: Path) -> list[Policy]:
     return parse_policies(text, str(path))
 
 
+def policy_from_dict(values: Mapping[str, Any]) -> Policy:
+    """The policy that `Policy.to_dict` wrote. Raises `ConfigError`."""
+    return _policy(values, f"the policy {values.get('id')}")
+
+
 def parse_policies(text: str, source: str) -> list[Policy]:
     """The policies in YAML; `source` is what an error calls it."""
     try:

@@ -89,6 +89,12 @@ class Run:
         return json.loads(self.storage.read(f"{self.folder}/{name}"))
 
 
+def newest_catalog(storage: Storage) -> str | None:
+    """The folder of the newest run that still has its catalogue (`catalog.parquet`); runs keep only the newest."""
+    found = [e.path for e in storage.entries("runs") if e.path.endswith("/catalog.parquet")]
+    return max(found).rsplit("/", 1)[0] if found else None
+
+
 def local_root(storage: Storage) -> Path:
     """The store's folder, for Feast's embedded profile and FAISS, which work on files of a disk. Raises
     `ConfigError` for a store on S3."""

@@ -12,17 +12,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.errors import BadItem, EarmarkError, ModelError, StorageError
-from core.features import FINGERPRINT, SIDE_TABLES
+from core.features import SIDE_TABLES
 from core.tables import now_us, rows_to_table
 from pipelines import quarantine
 from pipelines.context import Run, one_thread_per_model
 from pipelines.plan import read_shard
 from pipelines.quarantine import Failure
-from pipelines.stages import Row, Stage, content_stage, media_stages, text_stages
+from pipelines.stages import WHOLE_FILES, Row, Stage, content_stage, media_stages, text_stages
 
 MODALITIES = ("none", "audio", "image", "text")  # in the order in which a shard goes through them
 BATCH_ITEMS = {"none": 4096, "audio": 1, "image": 4, "text": 64}
@@ -219,21 +220,26 @@ def _told(error: Exception) -> str:
 
 def _read_audio(run: Run, item: Row, stages: list[Stage]) -> Any:
     from catalog.audio import decode_audio
-    from catalog.identity import sha256_of
 
     listeners = [listener for stage in stages for listener in stage.listeners()]
     with run.resolver.open(item["audio_uri"]) as path:
         audio = decode_audio(path, limits=run.config.limits, listeners=listeners)
-        # Markers hold for these very bytes.
-        hashed = any(stage.view is FINGERPRINT for stage in stages)
-        return replace(audio, sha256=sha256_of(path)) if hashed else audio
+        return _hashed(audio, path, stages)
 
 
 def _read_image(run: Run, item: Row, stages: list[Stage]) -> Any:
     from catalog.picture import decode_picture
 
     with run.resolver.open(item["image_uri"]) as path:
-        return decode_picture(path, limits=run.config.limits)
+        return _hashed(decode_picture(path, limits=run.config.limits), path, stages)
+
+
+def _hashed(medium: Any, path: Path, stages: list[Stage]) -> Any:
+    """With the hash of its file, where that is wanted."""
+    from catalog.identity import sha256_of
+
+    wanted = any(stage.view in WHOLE_FILES for stage in stages)
+    return replace(medium, sha256=sha256_of(path)) if wanted else medium
 
 
 def _read_text(run: Run, item: Row, stages: list[Stage]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from core import lease
 from core.errors import ConfigError
-from pipelines import compaction, enrich, publish, skips, steps
+from pipelines import compaction, enrich, moderate, publish, skips, steps
 from pipelines.context import Progress, Run, local_root, no_progress
 
 
@@ -37,7 +37,13 @@ STEPS = (
     Step("text", enrich.run_shard, over="plan_text", gpu=True, title="enrich text and transcripts"),
     Step("shows", steps.shows, after=("media",), title="profile the shows"),
     Step("skips", skips.step, after=("media",), title="find what repeats, mark what can be skipped"),
-    Step("store", publish.store, after=("audio", "text", "shows", "skips"), title="apply to Feast and materialise"),
+    Step("moderate", moderate.step, after=("text",), title="match with the banks, decide under the policies"),
+    Step(
+        "store",
+        publish.store,
+        after=("audio", "text", "shows", "skips", "moderate"),
+        title="apply to Feast and materialise",
+    ),
     Step("index", publish.index, after=("audio", "text"), title="build the indexes"),
     Step("release", publish.release, after=("store", "index"), title="switch the release"),
     Step("compact", compaction.stage, after=("release",), title="compact small parts"),

@@ -19,6 +19,7 @@ from pipelines.skip_folder import files_under
 if TYPE_CHECKING:
     import numpy as np
 
+    from moderation.evidence import Evidence
     from moderation.pictures import PictureHashes
 
 TEXTS = (".txt", ".md", ".vtt", ".srt")
@@ -75,7 +76,7 @@ def match_folder(
             raise CatalogError(f"the folder {place} holds no pictures, audio or texts")
     kinds = {kind_of(path) for path in exemplars}
     result = FolderMatches([], [], len(files), len(exemplars))
-    look = _Looker(limits)
+    look = Looker(limits)
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         banks = _banked(bank, _looked(pool, look, exemplars, result, told, "read the bank"), look)
         asked = [path for path in files if kind_of(path) in kinds]
@@ -104,7 +105,21 @@ def picture_hashes(pixels: np.ndarray) -> PictureHashes:
     return PictureHashes(hashes, quality, keypoints(pixels))
 
 
-class _Looker:
+def picture_evidence(hashes: PictureHashes) -> dict[str, np.ndarray]:
+    """The arrays of a picture's evidence."""
+    import numpy as np
+
+    shape = hashes.shape
+    return {
+        "pdq": hashes.pdq,
+        "quality": np.array(hashes.quality),
+        "points": shape.points,
+        "descriptors": shape.descriptors,
+        "size": np.array([shape.width, shape.height]),
+    }
+
+
+class Looker:
     """Reads files; models load when the first file needs them."""
 
     def __init__(self, limits: MediaLimits) -> None:
@@ -116,6 +131,21 @@ class _Looker:
 
         kind = kind_of(path) or ""
         return _Looked(path, kind, sha256_of(path), getattr(self, f"_{kind}")(path))
+
+    def evidence(self, path: Path) -> tuple[Evidence, str]:
+        """What a file is recognised by, and its text. Raises `BadItem`."""
+        from catalog.identity import sha256_of
+        from moderation.evidence import Evidence
+        from moderation.texts import text_hash
+
+        kind = kind_of(path) or ""
+        held, sha256 = getattr(self, f"_{kind}")(path), sha256_of(path)
+        if kind == "audio":
+            return Evidence(kind, sha256, {"frames": held}), ""
+        if kind == "text":
+            vector = self.vector(held)
+            return Evidence(kind, sha256, {"vector": vector}, text_hash(held), model_id=self._model.model_id), held
+        return Evidence(kind, sha256, picture_evidence(held)), ""
 
     def _image(self, path: Path) -> Any:
         from catalog.picture import decode_picture
@@ -151,7 +181,7 @@ class _Looker:
 
 
 def _looked(
-    pool: ThreadPoolExecutor, look: _Looker, paths: Sequence[Path], result: FolderMatches, told: Told, label: str
+    pool: ThreadPoolExecutor, look: Looker, paths: Sequence[Path], result: FolderMatches, told: Told, label: str
 ) -> Iterator[_Looked]:
     """The files that can be read, in order, read side by side; the others become failures."""
     told(label, 0, len(paths))
@@ -170,7 +200,7 @@ def _looked(
             one.cancel()
 
 
-def _banked(root: Path, exemplars: Iterator[_Looked], look: _Looker) -> _Banks:
+def _banked(root: Path, exemplars: Iterator[_Looked], look: Looker) -> _Banks:
     from embedders.fingerprint import patches
     from moderation.pictures import PictureBank
     from moderation.sounds import SoundBank
@@ -190,11 +220,11 @@ def _banked(root: Path, exemplars: Iterator[_Looked], look: _Looker) -> _Banks:
     return made
 
 
-def _given(one: _Looked, look: _Looker) -> tuple[Any, ...]:
+def _given(one: _Looked, look: Looker) -> tuple[Any, ...]:
     return (one.held, look.vector(one.held)) if one.modality == "text" else (one.held,)
 
 
-def _matches(banks: _Banks, one: _Looked, look: _Looker) -> list[Match]:
+def _matches(banks: _Banks, one: _Looked, look: Looker) -> list[Match]:
     exact = {name for name, modality in banks.by_bytes.get(one.sha256, ()) if modality == one.modality}
     bank = banks.banks.get(one.modality)
     found = bank.match(*_given(one, look)) if bank is not None else []

@@ -20,9 +20,9 @@ from core.contracts import CREATED, EVENT, WORK_KEY
 from core.features import CONTENT, FINGERPRINT, SEGMENTS, SKIPS, SPEECH
 from core.keys import REMOVED, work_key
 from core.storage import Storage
-from core.tables import Tables, decode, encode, latest_rows, now_us, rows_to_table
+from core.tables import Tables, decode, encode, now_us, read_beside, rows_to_table
 from core.threads import one_algebra_thread
-from pipelines.context import Run
+from pipelines.context import Run, newest_catalog
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,15 +138,7 @@ class Frames:
 
 def read_fingerprint(tables: Tables, content_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """The latest fingerprint rows of some contents; only their row groups are read."""
-    import pyarrow.compute as pc
-    from pyarrow import dataset
-
-    filesystem, root = tables.storage.arrow()
-    paths = [f"{root}/{part.path}" for part in tables.parts(FINGERPRINT)]
-    found = dataset.dataset(paths, schema=FINGERPRINT.schema, filesystem=filesystem, format="parquet")
-    wanted = list(dict.fromkeys(["content_id", EVENT, CREATED, WORK_KEY, *columns]))
-    rows = found.to_table(columns=wanted, filter=pc.field("content_id").isin(list(content_ids)))
-    return latest_rows(rows, "content_id")
+    return read_beside(tables, FINGERPRINT, content_ids, columns)
 
 
 def _silences(tables: Tables, known: Known) -> dict[int, list[tuple[float, float, bool]]]:
@@ -300,10 +292,9 @@ def stored_skips(run: Run, *, music: bool = False, curves: bool = False) -> Fold
 
 
 def _paths(run: Run) -> dict[str, str]:
-    """Audio files by content, of the run that made the active release; a URI stays one."""
+    """Audio files by content, as the newest run had them; a URI stays one."""
+    folder = newest_catalog(run.storage)
     try:
-        release = json.loads(run.storage.read("release.json"))
-        folder = f"runs/{release['run_id']}"
         source = Path(json.loads(run.storage.read(f"{folder}/run.json"))["source"])
         rows = decode(run.storage.read(f"{folder}/catalog.parquet"), ["content_id", "audio_uri"]).to_pylist()
     except (FileNotFoundError, KeyError):

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.contracts import CONTENT_SCHEMA
-from core.features import ACOUSTIC, CONTENT, FINGERPRINT, SPEECH, TEXT_SIGNALS, VISUAL, View, embedding_view, raw_view
+from core.features import (
+    ACOUSTIC,
+    CONTENT,
+    FINGERPRINT,
+    KEYPOINTS,
+    SPEECH,
+    TEXT_SIGNALS,
+    VISUAL,
+    View,
+    embedding_view,
+    raw_view,
+)
 from core.keys import digest, work_key
 from pipelines.context import Run
 
@@ -17,7 +28,9 @@ Modality = Literal["none", "audio", "image", "text"]
 
 # Raised when reading or decoding hands other samples, pixels or words to the models than before.
 MEDIA_VERSION = 1
-FINGERPRINT_ID = "log-band-patches-1"  # embedders.fingerprint's, which is not imported to plan
+# Those of embedders.fingerprint and embedders.keypoints, which are not imported to plan.
+FINGERPRINT_ID, KEYPOINTS_ID = "log-band-patches-1", "rootsift-1"
+WHOLE_FILES = (FINGERPRINT, KEYPOINTS)  # of these views, rows hold for the very bytes of a file
 TEXT_FIELDS = ("title", "description", "text", "language")
 
 
@@ -86,6 +99,33 @@ def fingerprint_stage() -> Stage:
     return Stage("fingerprint", "audio", FINGERPRINT, FINGERPRINT_ID, 1, run)
 
 
+def keypoints_stage() -> Stage:
+    """Keeps what pictures are recognised by, for copies to be found over the catalogue."""
+
+    def run(batch: Sequence[Any]) -> list[Row]:
+        from embedders.keypoints import keypoints
+        from embedders.pdq import pdq
+
+        rows = []
+        for picture in batch:
+            hashes, quality = pdq(picture.pixels)
+            found = keypoints(picture.pixels)
+            rows.append(
+                {
+                    "image_sha256": picture.sha256,
+                    "pdq": hashes.tobytes(),
+                    "pdq_quality": quality,
+                    "points": found.points.tobytes(),
+                    "descriptors": found.descriptors.tobytes(),
+                    "width": found.width,
+                    "height": found.height,
+                }
+            )
+        return rows
+
+    return Stage("keypoints", "image", KEYPOINTS, f"{KEYPOINTS_ID}+pdq", 1, run)
+
+
 def media_stages(run: Run) -> list[Stage]:
     """The stages over audio and pictures."""
     audio, image = run.models.audio.raw, run.models.image
@@ -96,6 +136,7 @@ def media_stages(run: Run) -> list[Stage]:
         fingerprint_stage(),
         _embed("image", "image", embedding_view("image", image.model_id, image.dim), image, "embedding"),
         _enrich("visual", run.enrichers[VISUAL.name]),
+        keypoints_stage(),
     ]
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.errors import CatalogError
-from core.features import ACOUSTIC, CONTENT, FINGERPRINT, SHOW, SKIPS, SPEECH, embedding_view, raw_view
+from core.features import ACOUSTIC, CONTENT, MODERATION, SHOW, SKIPS, SPEECH, embedding_view, raw_view
 from core.keys import REMOVED, digest, work_key
 from core.tables import decode, encode, now_us, query, rows_to_table
 from pipelines import quarantine, removal
@@ -18,6 +18,7 @@ from pipelines.context import Run
 from pipelines.plan import Candidate, Pending, cut_shards, pending
 from pipelines.quarantine import Failure
 from pipelines.stages import (
+    WHOLE_FILES,
     Stage,
     audio_key,
     content_key,
@@ -55,7 +56,7 @@ def read(run: Run) -> list[str]:
     media_stages_ = media_stages(run)
     for stage in [content_stage(), *media_stages_, *text_stages(run)]:
         run.tables.ensure(stage.view)
-    for view in (SHOW, SKIPS):
+    for view in (SHOW, SKIPS, MODERATION):
         run.tables.ensure(view)
     candidates, sizes = _media_candidates(run, rows, media_stages_, cache)
     if cache.changed:
@@ -110,13 +111,14 @@ def _media_candidates(
             known = getattr(identity, "media_hash", None)
             if known is None:
                 known = f"unreadable {getattr(identity, 'reason', 'file')}"
-            key = audio_key(known) if modality == "audio" else image_key(known)
-            # Markers hold for a file's very bytes, so for them new tags are a new file.
-            whole = audio_key(getattr(identity, "sha256", known))
+            keyed = audio_key if modality == "audio" else image_key
+            key = keyed(known)
+            # Markers and copies hold for a file's very bytes, so for them new tags are a new file.
+            whole = keyed(getattr(identity, "sha256", known))
             sizes[position] = sizes.get(position, 0) + int(getattr(identity, "size", 0) or 0)
             for stage in stages:
                 if stage.modality == modality:
-                    add(stage, position, row, key, whole if stage.view is FINGERPRINT else "")
+                    add(stage, position, row, key, whole if stage.view in WHOLE_FILES else "")
     return candidates, sizes
 
 

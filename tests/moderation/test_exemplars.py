@@ -9,7 +9,8 @@ import pytest
 
 from core.errors import ConfigError, NotFound, StorageError
 from core.storage import open_storage
-from moderation.exemplars import PAYLOADS, Exemplar, Exemplars, flooded
+from moderation.evidence import PAYLOADS
+from moderation.exemplars import Exemplar, Exemplars, flooded
 
 PDQ = {"pdq": "0f" * 32, "pdq_quality": 90}
 

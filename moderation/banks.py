@@ -1,0 +1,118 @@
+"""Exemplars ready to be compared with: those of some banks and one modality, by the tiers that suit it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moderation.evidence import Evidence
+from moderation.exemplars import Exemplar
+from moderation.matches import Match, best_first
+from moderation.pictures import PictureBank, PictureHashes
+from moderation.sounds import SoundBank
+from moderation.texts import text_hash
+from skips.join import Patcher
+
+NEAREST = 3  # exemplars of each side whose likeness makes a score
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """The keypoints of evidence, in the form that `moderation.overlay` compares."""
+
+    points: np.ndarray
+    descriptors: np.ndarray
+    width: int
+    height: int
+
+
+class Bank:
+    """Exemplars of one modality. `arrays` loads an exemplar's arrays, `patch` makes patches of frames."""
+
+    def __init__(
+        self,
+        modality: str,
+        exemplars: Sequence[Exemplar],
+        arrays: Callable[[Exemplar], Mapping[str, np.ndarray]],
+        patch: Patcher,
+    ) -> None:
+        self.modality = modality
+        self.exemplars = {e.exemplar_id: e for e in exemplars if e.modality == modality}
+        self._same: dict[str, list[str]] = {}  # SHA-256 of bytes, or of letters → exemplars
+        self._vectors: dict[str, np.ndarray] = {}
+        self._copies: Any = PictureBank() if modality == "image" else SoundBank(patch) if modality == "audio" else None
+        for exemplar_id, exemplar in sorted(self.exemplars.items()):
+            self._add(exemplar_id, exemplar, arrays(exemplar))
+
+    def __len__(self) -> int:
+        return len(self.exemplars)
+
+    def _add(self, exemplar_id: str, exemplar: Exemplar, arrays: Mapping[str, np.ndarray]) -> None:
+        said = exemplar.evidence
+        for own in (said.get("sha256"), text_hash(said["text"]) if said.get("text") else None):
+            if own:
+                self._same.setdefault(own, []).append(exemplar_id)
+        if "vector" in arrays:
+            self._vectors[exemplar_id] = np.asarray(arrays["vector"], np.float32)
+        if self.modality == "image" and (said.get("pdq") or "pdq" in arrays):
+            self._copies.add(exemplar_id, _hashes(arrays, said))
+        if self.modality == "audio" and "frames" in arrays:
+            self._copies.add(exemplar_id, arrays["frames"])
+
+    def copies(self, evidence: Evidence) -> list[Match]:
+        """The exemplars that the content is, or holds, a copy of, by the first two tiers."""
+        exact = {e for own in (evidence.sha256, evidence.text_hash) if own for e in self._same.get(own, ())}
+        found: list[Match] = []
+        if self.modality == "image" and "pdq" in evidence.arrays:
+            found = self._copies.match(_hashes(evidence.arrays, {}))
+        elif self.modality == "audio" and "frames" in evidence.arrays:
+            found = self._copies.match(evidence.arrays["frames"])
+        tier = "hash" if self.modality == "text" else "exact"
+        # Of the same audio, where it begins and ends is known as well.
+        timed = {m.exemplar for m in found if m.start_s is not None}
+        same = [Match(e, self.modality, tier, 1.0) for e in sorted(exact - timed)]
+        return best_first([*same, *(_exact(m) if m.exemplar in exact else m for m in found)])
+
+    def likeness(self, evidence: Evidence) -> dict[str, float]:
+        """Cosine of every exemplar that has a vector; none where the content has no vector of that length."""
+        vector = evidence.arrays.get("vector")
+        named = [e for e, v in self._vectors.items() if vector is not None and v.shape == vector.shape]
+        if vector is None or not named:
+            return {}
+        alike = np.stack([self._vectors[e] for e in named]) @ np.asarray(vector, np.float32)
+        return dict(zip(named, alike.tolist(), strict=True))
+
+
+def margin(likeness: Mapping[str, float], positive: Iterable[str], negative: Iterable[str]) -> float:
+    """The mean likeness of the nearest positive exemplars less that of the nearest negative ones, in [-1, 1]; a side
+    that is empty counts 0."""
+    return _top(likeness, positive) - _top(likeness, negative)
+
+
+def nearest(likeness: Mapping[str, float], among: Iterable[str]) -> list[tuple[str, float]]:
+    """The nearest of some exemplars, the likest first."""
+    found = [(e, likeness[e]) for e in among if e in likeness]
+    return sorted(found, key=lambda f: (-f[1], f[0]))[:NEAREST]
+
+
+def _top(likeness: Mapping[str, float], among: Iterable[str]) -> float:
+    found = nearest(likeness, among)
+    return sum(value for _, value in found) / len(found) if found else 0.0
+
+
+def _exact(match: Match) -> Match:
+    return Match(match.exemplar, match.modality, "exact", 1.0, match.start_s, match.end_s, match.exemplar_start_s)
+
+
+def _hashes(arrays: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> PictureHashes:
+    """Of arrays, or of a list's hash alone, which has no keypoints."""
+    if "pdq" in arrays:
+        width, height = (int(side) for side in arrays["size"])
+        shape = Keypoints(arrays["points"], arrays["descriptors"], width, height)
+        return PictureHashes(arrays["pdq"], int(arrays["quality"]), shape)
+    own = np.frombuffer(bytes.fromhex(said["pdq"]), np.uint8)
+    nothing = Keypoints(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8), 1, 1)
+    return PictureHashes(own[None], int(said.get("pdq_quality", 100)), nothing)

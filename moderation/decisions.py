@@ -1,0 +1,260 @@
+"""What a policy says of a content: the score, the action, and everything that led there, as a record that replays.
+
+The first two tiers, the same bytes and the same picture or recording, act by themselves. Whatever is only like an
+exemplar, or scored by a classifier, acts where labels have proven how precise that is (`moderation.calibration`);
+until then it is reviewed at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from moderation.banks import Bank, margin, nearest
+from moderation.calibration import Calibration, Threshold
+from moderation.evidence import Evidence
+from moderation.exemplars import Exemplar
+from moderation.matches import TIERS
+from moderation.policies import ACTIONS, AUTOMATIC, Policy
+
+KIND = "decision"  # of record
+VERSION = 1  # raised when the same inputs may lead elsewhere
+FIRST_TIERS = ("exact", "hash", "fingerprint")
+# What a match of the first tiers is worth before labels say so: `bench` has no false one among any unrelated pairs.
+WORTH = {"exact": 1.0, "hash": 0.97, "fingerprint": 0.95}
+LIKE = 0.5  # likeness to an exemplar from which what was never calibrated is worth a look
+CITED = 5  # matches that a decision names
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A policy's calibration for a modality, and the probability from which it may act by itself."""
+
+    calibration: Calibration
+    threshold: Threshold
+
+
+@dataclass(frozen=True)
+class Cited:
+    """An exemplar that a decision rests on. `start_s` to `end_s` of the content are the exemplar from
+    `exemplar_start_s` on; None of pictures and text."""
+
+    exemplar_id: str
+    revision: int
+    side: str  # positive or negative
+    tier: str
+    score: float
+    shadow: bool = False
+    start_s: float | None = None
+    end_s: float | None = None
+    exemplar_start_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a policy makes of one medium of a content. `raw` is the score, `probability` the calibrated one (None where
+    nothing calibrates it); `action` is what the ladder asks for, and is taken where `enforced`; `held_back` says why a
+    severer one was not."""
+
+    policy_id: str
+    policy_version: str
+    modality: str
+    action: str
+    enforced: bool
+    raw: float
+    probability: float | None
+    tier: str
+    cited: tuple[Cited, ...] = ()
+    calibration: str = ""
+    threshold: float | None = None
+    held_back: str = ""
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "cited": [asdict(c) for c in self.cited]}
+
+    @property
+    def same(self) -> tuple[Any, ...]:
+        """What must be equal in a replay: all but the wording."""
+        rounded = [(c.exemplar_id, c.revision, c.side, c.tier, round(c.score, 5), _ms(c.start_s)) for c in self.cited]
+        probability = None if self.probability is None else round(self.probability, 6)
+        key = (self.policy_id, self.policy_version, self.modality, self.action, self.enforced, round(self.raw, 5))
+        return (*key, probability, self.tier, tuple(rounded), self.calibration, self.threshold)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Decision:
+        return cls(**{**values, "cited": tuple(Cited(**c) for c in values["cited"])})
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A policy with what it needs to decide about one modality."""
+
+    policy: Policy
+    modality: str
+    bank: Bank
+    calibrated: Calibrated | None = None
+    lacking: int = 0  # labels until it may act by itself
+    version: str = field(default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "version", policy_version(self.policy))
+
+    def decide(self, content_id: str, evidence: Evidence) -> Decision | None:
+        """None where nothing speaks against the content."""
+        raw, tier, cited = self._seen(evidence)
+        if not cited and raw is None:
+            return None
+        acting = [c for c in cited if not c.shadow]
+        if raw is None:  # only shadows match: it is recorded, and nothing follows
+            return self._decision("none", False, 0.0, None, tier, cited, "", "only shadow exemplars match")
+        probability = self._probability(raw, tier)
+        asked = self.policy.action(raw if probability is None else probability)
+        action, held = self._allowed(asked, tier, probability)
+        if action == "none" and not acting:
+            return None
+        enforced = action != "none" and _share(content_id, self.policy.id) < self.policy.enforced
+        return self._decision(action, enforced, raw, probability, tier, cited, held, self._reason(raw, tier, acting))
+
+    def _seen(self, evidence: Evidence) -> tuple[float | None, str, list[Cited]]:
+        if self.policy.detector == "classifier":
+            score = evidence.scores.get(self.policy.feature)
+            least = min(self.policy.ladder.values(), default=1.0)
+            copies = self._copies(evidence)
+            if copies[0] is not None:
+                return copies
+            return (score, "classifier", []) if score is not None and score >= least else (None, "", copies[2])
+        raw, tier, cited = self._copies(evidence)
+        if raw is not None or self.policy.detector == "copy":
+            return raw, tier, cited
+        return self._alike(evidence, cited)
+
+    def _copies(self, evidence: Evidence) -> tuple[float | None, str, list[Cited]]:
+        found = [m for m in self.bank.copies(evidence) if m.tier in FIRST_TIERS]
+        cited = [
+            Cited(
+                m.exemplar,
+                self._exemplar(m.exemplar).revision,
+                self._side(m.exemplar),
+                m.tier,
+                m.score,
+                self._exemplar(m.exemplar).state == "shadow",
+                m.start_s,
+                m.end_s,
+                m.exemplar_start_s,
+            )
+            for m in found
+        ]
+        cited.sort(key=lambda c: (TIERS.index(c.tier), -c.score, c.exemplar_id))
+        acting = [c for c in cited if not c.shadow]
+        against = [c for c in acting if c.side == "positive"]
+        allowed = [c for c in acting if c.side == "negative"]
+        if not against:
+            return None, "exact", [c for c in cited if c.shadow and c.side == "positive"][:CITED]
+        best = against[0]
+        # What is just as surely a copy of something that is allowed is allowed.
+        pardoned = allowed and (TIERS.index(allowed[0].tier), -allowed[0].score) <= (
+            TIERS.index(best.tier),
+            -best.score,
+        )
+        raw = 0.0 if pardoned else WORTH[best.tier]
+        return raw, best.tier, [*cited[:CITED], *(c for c in allowed[:1] if c not in cited[:CITED])]
+
+    def _alike(self, evidence: Evidence, shadows: list[Cited]) -> tuple[float | None, str, list[Cited]]:
+        likeness = self.bank.likeness(evidence)
+        acting = {e: v for e, v in likeness.items() if self._exemplar(e).state != "shadow"}
+        sides = {side: [e for e in acting if self._side(e) == side] for side in ("positive", "negative")}
+        near = nearest(acting, sides["positive"])
+        if not near or (self.calibrated is None and near[0][1] < LIKE):
+            return None, "embedding", shadows
+        raw = margin(acting, sides["positive"], sides["negative"])
+        cited = [
+            Cited(e, self._exemplar(e).revision, side, "embedding", value)
+            for side, names in sides.items()
+            for e, value in nearest(acting, names)
+        ]
+        return raw, "embedding", cited
+
+    def _probability(self, raw: float, tier: str) -> float | None:
+        if tier in FIRST_TIERS:
+            return raw
+        return None if self.calibrated is None else float(self.calibrated.calibration([raw])[0])
+
+    def _allowed(self, asked: str, tier: str, probability: float | None) -> tuple[str, str]:
+        """The action that may be taken, and why not the one that was asked for."""
+        if probability is None:
+            # A score that nothing calibrates is no probability: somebody looks at it, or nobody does anything.
+            action = asked if ACTIONS.index(asked) <= ACTIONS.index("review") else "review"
+            if self.policy.detector == "similarity":
+                action = "review"
+            return action, f"nothing calibrates it; {self.lacking} labels are missing" if action != asked else ""
+        if asked not in AUTOMATIC or tier in FIRST_TIERS:
+            return asked, ""
+        threshold = self.calibrated.threshold if self.calibrated else None
+        if threshold is not None and threshold.value is not None and probability >= threshold.value:
+            return asked, ""
+        missing = threshold.lacking if threshold is not None else self.lacking
+        return "review", f"its precision is not proven; {missing} labels are missing"
+
+    def _decision(
+        self,
+        action: str,
+        enforced: bool,
+        raw: float,
+        probability: float | None,
+        tier: str,
+        cited: Sequence[Cited],
+        held: str,
+        reason: str,
+    ) -> Decision:
+        known = self.calibrated
+        return Decision(
+            self.policy.id,
+            self.version,
+            self.modality,
+            action,
+            enforced,
+            float(raw),
+            probability,
+            tier,
+            tuple(cited),
+            known.calibration.version if known else "",
+            known.threshold.value if known else None,
+            held,
+            reason,
+        )
+
+    def _reason(self, raw: float, tier: str, cited: Sequence[Cited]) -> str:
+        if tier == "classifier":
+            return f"{self.policy.feature} is {raw:.2f}"
+        (best, *_) = [c for c in cited if c.side == "positive"]
+        if tier == "embedding":
+            return f"it is like {best.exemplar_id} ({best.score:.2f})"
+        where = "" if best.start_s is None or best.end_s is None else f" from {best.start_s:.1f} to {best.end_s:.1f} s"
+        pardon = "; it is as surely a copy of something allowed" if raw == 0 else ""
+        return f"it is a copy of {best.exemplar_id}{where}{pardon}"
+
+    def _exemplar(self, exemplar_id: str) -> Exemplar:
+        return self.bank.exemplars[exemplar_id]
+
+    def _side(self, exemplar_id: str) -> str:
+        return "positive" if self._exemplar(exemplar_id).bank in self.policy.positive else "negative"
+
+
+def policy_version(policy: Policy) -> str:
+    """Names everything that a policy says, and the code that reads it."""
+    said = json.dumps([VERSION, policy.to_dict()], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _share(content_id: str, policy_id: str) -> float:
+    """A number in [0, 1) that is a content's forever: raising the share of what is enforced only adds contents."""
+    own = hashlib.sha256(f"{policy_id}\n{content_id}".encode()).digest()
+    return int.from_bytes(own[:8], "big") / 2**64
+
+
+def _ms(value: float | None) -> int | None:
+    return None if value is None else round(value * 1000)

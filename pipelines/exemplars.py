@@ -1,0 +1,102 @@
+"""Exemplars from files, lists of hashes and contents of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.config import MediaLimits
+from core.errors import BadItem, CatalogError, NotFound
+from core.storage import Storage
+from moderation.evidence import Evidence, store_arrays
+from moderation.exemplars import Exemplar, Exemplars, draft_of
+from pipelines.context import Run
+from pipelines.match import Looker, kind_of
+from pipelines.skip_folder import files_under
+
+Told = Callable[[str, int, int], None]
+
+
+@dataclass
+class Added:
+    """Exemplars that are in the bank now, and what could not be added, with the reason."""
+
+    exemplars: list[Exemplar] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def add_files(
+    storage: Storage,
+    bank: str,
+    paths: Sequence[Path],
+    *,
+    state: str = "shadow",
+    tags: Sequence[str] = (),
+    by: str = "",
+    limits: MediaLimits = MediaLimits(),  # noqa: B008
+    told: Told = lambda label, done, total: None,
+) -> Added:
+    """Adds pictures, audio and texts, each file or whatever lies under a folder, to a bank; an exemplar's name is its
+    path in the folder. The same file again adds nothing. Raises `CatalogError` where there is nothing to add."""
+    files = [(path.parent, path) if path.is_file() else (path, file) for path in paths for file in _files(path)]
+    if not files:
+        raise CatalogError(f"there are no pictures, audio or texts in {', '.join(map(str, paths))}")
+    look, result, drafts = Looker(limits), Added(), []
+    told("exemplars", 0, len(files))
+    for root, path in files:
+        try:
+            found, said = look.evidence(path)
+            drafts.append(_draft(storage, bank, found, said, path.relative_to(root).as_posix(), state, tags))
+        except BadItem as error:
+            result.failures.append((str(path), f"{error.reason}: {error.detail}"))
+        except OSError as error:
+            result.failures.append((str(path), f"unreadable: {error}"))
+        told("exemplars", 1, 0)
+    result.exemplars = Exemplars(storage).add_all(drafts, by)
+    return result
+
+
+def add_contents(
+    run: Run, bank: str, modality: str, content_ids: Sequence[str], *, state: str = "shadow", by: str = ""
+) -> Added:
+    """Adds contents of a store as exemplars, by one of their media. Raises `NotFound`."""
+    from pipelines.media import StoreMedia
+
+    media = StoreMedia(run, [])
+    for content_id in content_ids:
+        if content_id not in media.keys.get(modality, {}):
+            raise NotFound(f"{content_id!r} has no {modality} in the store {run.storage.uri}")
+    drafts = [
+        _draft(run.storage, bank, found, "", content_id, state, (), {"content_id": content_id})
+        for content_id, found in media.evidence(modality, content_ids)
+    ]
+    return Added(Exemplars(run.storage).add_all(drafts, by))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if kind_of(path) else []
+    return files_under(path.expanduser().absolute(), kind_of)
+
+
+def _draft(
+    storage: Storage,
+    bank: str,
+    found: Evidence,
+    said: str,
+    name: str,
+    state: str,
+    tags: Sequence[str],
+    provenance: dict[str, Any] | None = None,
+) -> Exemplar:
+    evidence: dict[str, Any] = {"sha256": found.sha256} if found.sha256 else {}
+    if said:
+        evidence["text"] = said
+    if found.modality == "image":
+        evidence |= {"pdq": found.arrays["pdq"][0].tobytes().hex(), "pdq_quality": int(found.arrays["quality"])}
+    if found.model_id:
+        evidence["model_id"] = found.model_id
+    payload = store_arrays(storage, found.arrays)
+    return draft_of(bank, found.modality, evidence, payload, name, state, tags, provenance or {"file": name})

@@ -1,0 +1,253 @@
+"""Moderation of a store from run to run: exemplars come and go, contents change, decisions replay."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.config import Config
+from core.storage import open_storage
+from embedders.fingerprint import patches
+from feature_repo.reads import online_features
+from feature_repo.store import open_store
+from moderation.audit import Audit
+from moderation.cases import Case, Cases
+from moderation.exemplars import Exemplars
+from pipelines import moderate, removal
+from pipelines.context import Run
+from pipelines.exemplars import add_contents, add_files
+from pipelines.inprocess import run_catalog
+from tests.pipelines.conftest import Shelf
+from tests.skips.audio import laid_out, music, talk, write
+
+CONFIG = Config(device="cpu")
+pytestmark = pytest.mark.slow
+ABUSE = "You people are vermin and should be driven out of this country."
+
+
+@dataclass
+class House:
+    """A catalogue with a song inside an episode, an edited cover and an abusive text; and its store."""
+
+    root: Path
+    shelf: Shelf = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shelf = Shelf(self.root / "catalog", [])
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    def add(self, content_id: str, **more: Any) -> None:
+        row = {"content_id": content_id, "kind": "episode", "title": content_id, "updated_at": "2026-01-01T00:00:00Z"}
+        self.shelf.rows = [r for r in self.shelf.rows if r["content_id"] != content_id] + [{**row, **more}]
+        self.shelf.save()
+
+    def enrich(self) -> dict[str, Any]:
+        summary = run_catalog(self.shelf.source, str(self.store), CONFIG)
+        return dict(json.loads((self.store / "runs" / summary["run_id"] / "moderation.json").read_text()))
+
+    def run(self) -> Run:
+        """As after the last run, whose catalogue it reads."""
+        run_id = json.loads((self.store / "release.json").read_text())["run_id"]
+        return Run.load(str(self.store), run_id)
+
+    def scan(self) -> dict[str, Any]:
+        return moderate.step(self.run())
+
+    def cases(self) -> Cases:
+        return Cases(Audit(open_storage(str(self.store))))
+
+    def exemplars(self) -> Exemplars:
+        return Exemplars(open_storage(str(self.store)))
+
+    def standing(self) -> dict[tuple[str, str], Case]:
+        """What stands: (content, policy) → the decision."""
+        return {(c, p): case for (c, p, _), case in self.cases().current.items() if case.decision.tier}
+
+    def online(self, content_id: str) -> dict[str, Any]:
+        row = online_features(open_store(self.store), [content_id], "moderation").to_pylist()[0]
+        return {k.removeprefix("moderation__"): v for k, v in row.items() if k.startswith("moderation__")}
+
+
+def assert_all_replay(cases: Cases) -> None:
+    for case in cases.every.values():
+        assert cases.replay(case, patches).differences == ()
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, np.ndarray]) -> House:
+    house = House(tmp_path_factory.mktemp("house"))
+    folder, banned = house.shelf.folder, house.root / "banned"
+    banned.mkdir()
+    write(banned / "song.wav", music(3, 0.0, 28.0))
+    Image.fromarray(photographs["cat"]).save(banned / "cat.png")
+    (banned / "words.txt").write_text(ABUSE)
+    folder.mkdir()
+    with_song, _ = laid_out(5, 8.0, music(3, 9.0, 12.0), 8.0)
+    write(folder / "with.wav", with_song)
+    write(folder / "plain.wav", talk(20.0, 8))
+    cropped = Image.fromarray(photographs["cat"]).crop((40, 30, 400, 300)).rotate(5, expand=True)
+    cropped.save(folder / "cat.jpg", quality=60)
+    Image.fromarray(photographs["coffee"]).save(folder / "coffee.jpg")
+    house.add("with song", audio_uri="with.wav", image_uri="coffee.jpg")
+    house.add("plain", audio_uri="plain.wav", image_uri="cat.jpg")
+    house.add("abusive", text=ABUSE)
+    house.add("friendly", text="We planted tomatoes and beans in the garden behind the house.")
+    summary = house.enrich()
+    assert summary["decided"] == 0 and summary["exemplars"] == 0
+    return house
+
+
+@pytest.fixture
+def house(first_run: House, tmp_path: Path) -> House:
+    shutil.copytree(first_run.root, tmp_path / "house")
+    copy = House(tmp_path / "house")
+    copy.shelf.rows = list(first_run.shelf.rows)
+    copy.enrich()  # a copied store is mended by a run
+    return copy
+
+
+def ban(house: House, **more: Any) -> None:
+    for bank, name in (
+        ("banned-recordings", "song.wav"),
+        ("banned-pictures", "cat.png"),
+        ("abusive-language", "words.txt"),
+    ):
+        add_files(open_storage(str(house.store)), bank, [house.root / "banned" / name], **{"state": "active", **more})
+
+
+def test_what_is_added_is_matched_with_the_past_and_withdrawing_it_undoes_that(house: House) -> None:
+    ban(house)
+    summary = house.scan()
+    standing = house.standing()
+    assert set(standing) == {
+        ("with song", "banned-recordings"),
+        ("plain", "banned-pictures"),
+        ("abusive", "abusive-language"),
+    }
+    song = standing["with song", "banned-recordings"].decision
+    assert (song.action, song.enforced, song.tier) == ("restrict", True, "fingerprint")
+    assert song.cited[0].start_s == pytest.approx(8.0, abs=0.2)
+    assert song.cited[0].end_s == pytest.approx(20.0, abs=0.3)
+    assert song.cited[0].exemplar_start_s == pytest.approx(9.0, abs=0.2)
+    statement = standing["with song", "banned-recordings"].record.body["statement"]
+    assert statement["decision_visibility"] == ["DECISION_VISIBILITY_CONTENT_DISABLED"]
+    assert statement["automated_decision"] == "AUTOMATED_DECISION_FULLY"
+    assert standing["plain", "banned-pictures"].decision.action == "restrict"
+    # The same words are a copy, so it is sure; what the policy does at most is ask a person.
+    words = standing["abusive", "abusive-language"].decision
+    assert (words.action, words.tier) == ("review", "hash")
+    assert summary["decided"] == 3 and summary["changed"] == 3
+    assert_all_replay(house.cases())
+    # Nothing is due, so nothing is looked at or written again.
+    again = house.scan()
+    assert (again["looked_at"], again["decided"], again["changed"]) == (0, 0, 0)
+
+    house.exemplars().set_state("banned-pictures/cat.png", "retired", by="ada", reason="the picture is free now")
+    gone = house.scan()
+    assert gone["decided"] == 1 and gone["looked_at"] == 1  # only what rested on it
+    assert ("plain", "banned-pictures") not in house.standing()
+    cases = house.cases()
+    last = cases.current["plain", "banned-pictures", "image"]
+    assert last.decision.action == "none" and last.supersedes == standing["plain", "banned-pictures"].case_id
+    assert_all_replay(cases)
+    assert Audit(open_storage(str(house.store))).verify().whole
+
+
+def test_decisions_are_features_of_a_content(house: House) -> None:
+    ban(house)
+    house.enrich()
+    row = house.online("with song")
+    assert (row["action"], row["policy"], row["policy_tier"]) == ("restrict", ["banned-recordings"], ["fingerprint"])
+    assert row["policy_exemplar"] == ["banned-recordings/song.wav"]
+    assert row["policy_start_s"][0] == pytest.approx(8.0, abs=0.2)
+    assert row["decision_id"] == [house.standing()["with song", "banned-recordings"].case_id]
+    assert house.online("abusive")["action"] == "review"
+    assert house.online("friendly")["policy"] is None
+
+
+def test_shadows_are_recorded_and_nothing_follows(house: House) -> None:
+    ban(house, state="shadow")
+    house.scan()
+    standing = house.standing()
+    assert {case.decision.action for case in standing.values()} == {"none"}
+    assert all(c.shadow for case in standing.values() for c in case.decision.cited)
+    house.exemplars().set_state("banned-recordings/song.wav", "active", by="ada")
+    house.scan()
+    assert house.standing()["with song", "banned-recordings"].decision.action == "restrict"
+    assert_all_replay(house.cases())
+
+
+def test_only_what_is_new_is_looked_at(house: House) -> None:
+    ban(house)
+    house.scan()
+    samples, _ = laid_out(6, 5.0, music(3, 4.0, 10.0), 5.0)
+    write(house.shelf.folder / "new.wav", samples)
+    house.add("new", audio_uri="new.wav")
+    summary = house.enrich()
+    assert summary["looked_at"] == 2  # its audio and its title
+    assert house.standing()["new", "banned-recordings"].decision.action == "restrict"
+
+
+def test_a_content_can_become_an_exemplar_and_matches_itself(house: House) -> None:
+    add_contents(house.run(), "banned-recordings", "audio", ["with song"], state="active", by="ada")
+    house.scan()
+    decision = house.standing()["with song", "banned-recordings"].decision
+    assert (decision.tier, decision.cited[0].score) == ("exact", 1.0)
+
+
+def test_a_removed_content_is_not_decided_of_again(house: House) -> None:
+    ban(house)
+    house.scan()
+    removal.remove(house.run(), ["with song"])
+    house.exemplars().set_state("banned-recordings/song.wav", "retired", by="ada")
+    summary = house.scan()
+    assert summary["decided"] == 0
+    assert house.online("with song")["action"] is None
+
+
+def test_an_exemplar_that_floods_is_quarantined(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ban(house)
+    monkeypatch.setattr("moderation.exemplars.FLOOD_LEAST", 1)
+    monkeypatch.setattr("moderation.exemplars.flooded", lambda today, earlier: today > 0)
+    summary = house.scan()
+    assert set(summary["quarantined"]) == {
+        "banned-recordings/song.wav",
+        "banned-pictures/cat.png",
+        "abusive-language/words.txt",
+    }
+    assert house.exemplars().get("banned-recordings/song.wav").state == "quarantined"
+    assert house.standing() == {}
+
+
+@pytest.mark.parametrize("what", ["evidence", "exemplar", "record"])
+def test_a_replay_sees_whatever_was_changed(house: House, what: str) -> None:
+    ban(house)
+    house.scan()
+    case = house.standing()["plain", "banned-pictures"]
+    storage = open_storage(str(house.store))
+    if what == "evidence":
+        path = f"moderation/payloads/{case.record.body['evidence']['payload']}.npz"
+        storage.write(path, storage.read(path)[:-1] + b"x")
+    elif what == "exemplar":
+        path = f"moderation/payloads/{house.exemplars().get('banned-pictures/cat.png').payload}.npz"
+        storage.write(path, storage.read(path)[:-1] + b"x")
+    else:
+        (path,) = (
+            e.path
+            for e in storage.entries("moderation/audit/blocks")
+            if b'banned-pictures"' in storage.read(e.path) and b'"decision"' in storage.read(e.path)
+        )
+        storage.write(path, storage.read(path).replace(b'"action":"restrict"', b'"action":"remove"'))
+        assert not Audit(storage).verify().whole
+    cases = house.cases()
+    assert not cases.replay(cases.every[case.case_id], patches).same
