@@ -4,9 +4,8 @@ made again. All of it is read from the audit; nothing else is kept."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from core.errors import ConfigError, NotFound, StorageError
 from moderation import decisions
@@ -16,7 +15,7 @@ from moderation.calibration import Calibration, Threshold
 from moderation.decisions import Calibrated, Decision, Judge, policy_version
 from moderation.evidence import Evidence, load_arrays, store_arrays
 from moderation.exemplars import Exemplars
-from moderation.policies import ACTIONS, Policy, policy_from_dict
+from moderation.policies import Policy, policy_from_dict
 from moderation.statement import statement_of_reasons
 from skips.join import Patcher
 
@@ -91,6 +90,11 @@ class Cases:
         elif record.kind == CALIBRATION:
             self.calibrations[record.body["policy_id"], record.body["modality"]] = record
 
+    def take(self, records: Sequence[Record]) -> None:
+        """Learns of records that were appended since."""
+        for record in records:
+            self._take(record)
+
     def find(self, case_id: str) -> Case:
         """By the id or the beginning of it that no other has. Raises `NotFound`, `ConfigError`."""
         found = [case for name, case in self.every.items() if name.startswith(case_id)]
@@ -141,8 +145,7 @@ class Cases:
             }
             entries.append(Entry(decisions.KIND, body))
         records = self.audit.append(entries)
-        for record in records:
-            self._take(record)
+        self.take(records)
         return [Case.of(record) for record in records if record.kind == decisions.KIND]
 
     def evidence(self, case: Case) -> Evidence:
@@ -162,9 +165,10 @@ class Cases:
     def _replayed(self, case: Case, patch: Patcher) -> Replay:
         decision = case.decision
         if case.by != "machine":
-            said = [r for r in self.verdicts[case.supersedes] if r.number < case.record.number]
-            again = [r for r in said if r.body["action"] == decision.action and r.body["reviewer"] == case.by]
-            return Replay(case, decision, () if again else ("no verdict asks for this action",))
+            said = [r for r in self.verdicts.get(case.supersedes, ()) if r.number < case.record.number]
+            asked = {r.body["action"] for r in said} | {"none"}
+            theirs = any(r.body["reviewer"] == case.by for r in said) and decision.action in asked
+            return Replay(case, decision, () if theirs else ("no verdict asks for this action",))
         held = self.policies.get(decision.policy_version)
         if held is None:
             return Replay(case, None, (f"the policy's version {decision.policy_version} is not in the audit",))
@@ -215,11 +219,3 @@ def _differences(one: Decision, other: Decision) -> tuple[str, ...]:
     if one.cited != other.cited:
         told.append("it rests on other exemplars, or on the same ones otherwise")
     return tuple(told) or ("it differs in the last digits",)
-
-
-def actions_up_to(action: str) -> tuple[str, ...]:
-    """The actions that are not severer than one."""
-    return ACTIONS[: ACTIONS.index(action) + 1]
-
-
-Statement = Mapping[str, Any]
