@@ -6,12 +6,25 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cli.common import console, print_json, progress_bar, table
+from cli.common import add_store
 
 HELP = """\
+Without a store:
   earmark moderate match --bank banned ~/Music   files that are copies of, or like, those in the folder banned
-  earmark moderate policies                      the policies that ship
   earmark moderate policies mine.yaml            check a file of policies and show what it says
+
+In a store:
+  earmark moderate policies mine.yaml --use      decide under these policies from now on
+  earmark moderate add banned-pictures ~/banned --state active --by ada
+  earmark moderate add banned-recordings --content "episode 7" --modality audio
+  earmark moderate import banned-pictures list.csv
+  earmark moderate exemplars                     the banks;  state, confirm and deconfirm change one
+  earmark moderate scan                          decide now what is new or changed (every run does)
+  earmark moderate decisions --action review     what stands;  show ID tells everything of one
+  earmark moderate queue --by bob                what waits for bob;  verdict and appeal settle it
+  earmark moderate calibrate abusive-language text --by ada
+  earmark moderate replay --all                  make every decision again, and compare
+  earmark moderate head > head.txt; earmark moderate verify --head "$(cat head.txt)"
 
 Copies are found whatever was done to them: pictures that were recompressed, cropped, turned, framed, captioned or
 photographed from a screen; recordings that were cut, sped up, equalised, recompressed or talked over, with the times.
@@ -22,76 +35,110 @@ Texts match when they say the same, or nearly.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = HELP
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    match = actions.add_parser("match", help="compare a folder with a folder of exemplars; no run is needed before")
+
+    def action(name: str, help: str, *, store: bool = True) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        if store:
+            add_store(made)
+        return made
+
+    match = action("match", "compare a folder with a folder of exemplars; no run is needed before", store=False)
     match.add_argument("folder", type=Path, metavar="FOLDER", help="pictures, audio and texts that are looked at")
     match.add_argument("--bank", type=Path, metavar="FOLDER", required=True, help="the exemplars, one a file")
     match.add_argument("--workers", type=int, help="files that are read side by side (default: one a core)")
     match.add_argument("--json", action="store_true", help="print JSON")
-    policies = actions.add_parser("policies", help="check policies and show what they say")
-    policies.add_argument("file", nargs="?", type=Path, metavar="FILE", help="YAML; else the policies that ship")
-    policies.add_argument("--json", action="store_true", help="print JSON")
+    policies = action("policies", "check policies and show what they say")
+    policies.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="YAML; else the store's, or those that ship"
+    )
+    policies.add_argument("--use", action="store_true", help="decide under the file's policies from now on")
+    _exemplars(action)
+    _decisions(action)
+    _review(action)
+
+
+def _exemplars(action: Any) -> None:
+    add = action("add", "add exemplars to a bank: files, folders, or contents of the store")
+    add.add_argument("bank", metavar="BANK", help="the bank, which a policy names")
+    add.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files and folders")
+    add.add_argument("--content", nargs="+", default=[], metavar="ID", help="contents of the store")
+    add.add_argument("--modality", choices=("audio", "image", "text"), help="of contents: which of their media")
+    add.add_argument(
+        "--state", choices=("shadow", "active"), default="shadow", help="shadow: record, do nothing (default)"
+    )
+    add.add_argument("--tag", nargs="+", default=[], metavar="TAG")
+    add.add_argument("--by", default="", metavar="NAME", help="who adds them")
+    exemplars = action("exemplars", "the exemplars and what reviewers think of them")
+    exemplars.add_argument("--bank", metavar="BANK")
+    state = action("state", "put an exemplar into a state: what it led to is undone when it leaves use")
+    state.add_argument("exemplar", metavar="EXEMPLAR")
+    state.add_argument("state", choices=("shadow", "active", "quarantined", "retired"))
+    state.add_argument("--reason", default="")
+    for name, text in (("confirm", "say that an exemplar is right"), ("deconfirm", "say that an exemplar is wrong")):
+        action(name, text).add_argument("exemplar", metavar="EXEMPLAR")
+    reading = action("import", "add a list of hashes as ThreatExchange has them (JSON, CSV)")
+    reading.add_argument("bank", metavar="BANK")
+    reading.add_argument("file", type=Path, metavar="FILE")
+    reading.add_argument("--state", choices=("shadow", "active"), help="default: active where the list says MALICIOUS")
+    reading.add_argument("--by", default="", metavar="NAME")
+    writing = action("export", "write a bank's hashes and texts to standard output")
+    writing.add_argument("bank", metavar="BANK")
+    writing.add_argument("--form", choices=("csv", "json"), default="json")
+
+
+def _decisions(action: Any) -> None:
+    action("scan", "decide now what is new or changed")
+    decisions = action("decisions", "the decisions that stand")
+    decisions.add_argument("--content", metavar="ID")
+    decisions.add_argument("--policy", metavar="ID")
+    decisions.add_argument("--only", choices=("none", "flag", "review", "restrict", "remove"), help="this action")
+    action("show", "everything that led to a decision").add_argument("id", metavar="ID")
+    replay = action("replay", "make decisions again from what they were made from, and compare")
+    replay.add_argument("id", nargs="?", metavar="ID")
+    replay.add_argument("--all", action="store_true", help="all of them")
+    action("head", "the head of the audit's chain, to be kept elsewhere")
+    action("verify", "check every record of the audit").add_argument("--head", metavar="HEAD", help="one that was kept")
+
+
+def _review(action: Any) -> None:
+    queue = action("queue", "what waits for people, the most pressing first")
+    queue.add_argument("--by", default="", metavar="NAME", help="what this reviewer may decide")
+    queue.add_argument("--limit", type=int, default=20)
+    verdict = action("verdict", "decide a case")
+    verdict.add_argument("id", metavar="ID")
+    verdict.add_argument("verdict", choices=("violates", "allowed", "unsure"))
+    verdict.add_argument("--clause", default="", metavar="ID")
+    verdict.add_argument("--take", default="", metavar="ACTION", help="what is done (default: the ladder's severest)")
+    verdict.add_argument("--reason", default="", help="in words; it can be erased, the verdict cannot")
+    appeal = action("appeal", "object to an action that was taken")
+    appeal.add_argument("id", metavar="ID")
+    appeal.add_argument("--text", default="")
+    for made in (verdict, appeal):
+        made.add_argument("--by", required=True, metavar="NAME")
+    action("agreement", "how far reviewers agree beyond chance")
+    sample = action("sample", "draw contents that nothing speaks against, to see what is missed")
+    sample.add_argument("policy", metavar="POLICY")
+    sample.add_argument("--count", type=int, default=50)
+    sample.add_argument("--seed", type=int, required=True, help="any number; the same draws the same")
+    sample.add_argument("--by", required=True, metavar="NAME")
+    sampled = action("sampled", "say what a content of a sample is")
+    sampled.add_argument("policy", metavar="POLICY")
+    sampled.add_argument("content", metavar="CONTENT")
+    sampled.add_argument("verdict", choices=("violates", "allowed", "unsure"))
+    sampled.add_argument("--by", required=True, metavar="NAME")
+    action("missed", "what the samples of a policy show").add_argument("policy", metavar="POLICY")
+    calibrate = action("calibrate", "fit a policy's scores on what people said")
+    calibrate.add_argument("policy", metavar="POLICY")
+    calibrate.add_argument("modality", choices=("audio", "image", "text"))
+    calibrate.add_argument("--by", required=True, metavar="NAME")
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"match": _match, "policies": _policies}[args.action](args)
+    if args.action == "match":
+        from cli.moderate_match import match
 
+        return match(args)
+    from cli import moderate_store
 
-def _match(args: argparse.Namespace) -> int:
-    from core.errors import ConfigError
-    from pipelines.match import match_folder
-
-    if args.workers is not None and args.workers < 1:
-        raise ConfigError("--workers must be 1 or more")
-    with progress_bar(quiet=args.json) as (progress, on_step):
-        on_step("look for copies")
-        found = match_folder(args.bank, args.folder, workers=args.workers, told=progress)
-    root, failures = args.folder.expanduser().absolute(), []
-    for path, reason in found.failures:
-        failures.append({"path": str(path), "reason": reason})
-    if args.json:
-        document: dict[str, Any] = {"matches": [{"path": str(path), **m.to_dict()} for path, m in found.matches]}
-        if failures:
-            document["failures"] = failures
-        print_json(document)
-    else:
-        _print_matches(root, found, failures)
-    return 1 if failures and not found.matches and len(failures) >= found.files else 0
-
-
-def _print_matches(root: Path, found: Any, failures: list[dict[str, str]]) -> None:
-    from skips.picture import hms
-
-    out = console()
-    rows, shown = [], None
-    for path, match in found.matches:
-        name = path.relative_to(root).as_posix()
-        where = "" if match.start_s is None else f"{hms(match.start_s, True)} to {hms(match.end_s, True)}"
-        there = "" if match.exemplar_start_s is None else hms(match.exemplar_start_s, True)
-        rows.append([name if name != shown else "", match.exemplar, match.tier, f"{match.score:.2f}", where, there])
-        shown = name
-    columns = [("file", "left"), ("exemplar", "left"), ("found by", "left"), ("score", "right")]
-    columns += [("from to", "left"), ("from in exemplar", "right")]
-    matched = len({path for path, _ in found.matches})
-    title = f"{matched} of {found.files} files match, {found.exemplars} exemplars"
-    out.print(table(title, columns, rows) if rows else f"[bold]{title}[/]")
-    for failure in failures:
-        out.print(f"[red]could not read[/] {failure['path']}: {failure['reason']}")
-
-
-def _policies(args: argparse.Namespace) -> int:
-    from moderation.policies import load_policies, shipped_policies
-
-    policies = load_policies(args.file) if args.file is not None else shipped_policies()
-    if args.json:
-        print_json({"policies": [policy.to_dict() for policy in policies]})
-        return 0
-    columns = [("policy", "left"), ("of", "left"), ("seen by", "left"), ("banks", "left"), ("ladder", "left")]
-    columns += [("precision", "right"), ("enforced", "right")]
-    rows = []
-    for policy in policies:
-        banks = [*policy.positive, *(f"not {name}" for name in policy.negative)]
-        ladder = ", ".join(f"{action} {score:g}" for action, score in policy.ladder.items())
-        shares = [f"{policy.target_precision:g}", f"{policy.enforced:.0%}"]
-        rows.append([policy.id, ", ".join(policy.modalities), policy.detector, ", ".join(banks), ladder, *shares])
-    console().print(table(f"{len(policies)} policies", columns, rows))
-    return 0
+    found: int = getattr(moderate_store, args.action.replace("import", "import_"))(args)
+    return found

@@ -18,7 +18,7 @@ from core.tables import now_us, rows_to_table
 from core.threads import one_algebra_thread
 from moderation.audit import Audit
 from moderation.policies import ACTIONS, Policy, parse_policies, shipped_policies
-from pipelines.context import Run
+from pipelines.context import Run, local_root
 
 if TYPE_CHECKING:
     from moderation.cases import Case, Cases
@@ -42,29 +42,56 @@ def store_policies(storage: Storage) -> list[Policy]:
 
 
 def step(run: Run) -> dict[str, Any]:
+    """The scan as a step of a run."""
+    summary = scan(run)
+    run.write_json("moderation.json", summary)
+    return summary
+
+
+def scan_now(run: Run) -> dict[str, Any]:
+    """A scan between runs; what changed is online at once."""
+    summary = scan(run)
+    if summary["changed"]:
+        _materialise(run)
+    return summary
+
+
+def publish(run: Run, cases: Cases) -> None:
+    """Puts decisions that people made into the offline and the online store."""
+    if commit(run, cases):
+        _materialise(run)
+
+
+def _materialise(run: Run) -> None:
+    from feature_repo.materialise import materialise
+    from feature_repo.store import open_store
+
+    materialise(open_store(local_root(run.storage)))
+
+
+def scan(run: Run) -> dict[str, Any]:
     """Decides what is to be decided, commits the decisions that changed, and quarantines exemplars that flood."""
     from pipelines.media import StoreMedia
 
     started = time.perf_counter()
     one_algebra_thread()
     policies = store_policies(run.storage)
-    scan = Scan(run, policies, StoreMedia(run, policies))
-    made = scan.all()
-    flooding = scan.floods()
+    look = Scan(run, policies, StoreMedia(run, policies))
+    made = look.all()
+    flooding = look.floods()
     if flooding:
-        made += scan.all()
-    changed = commit(run, scan.cases)
+        made += look.all()
+    changed = commit(run, look.cases)
     summary = {
         "policies": len(policies),
-        "exemplars": len(scan.exemplars),
-        "looked_at": scan.looked_at,
+        "exemplars": len(look.exemplars),
+        "looked_at": look.looked_at,
         "decided": len(made),
         "changed": changed,
         "actions": dict(Counter(case.decision.action for case in made)),
         "quarantined": flooding,
         "seconds": time.perf_counter() - started,
     }
-    run.write_json("moderation.json", summary)
     return summary
 
 

@@ -12,12 +12,11 @@ import pytest
 from PIL import Image
 
 from cli.main import main
-from tests.moderation.conftest import photographs  # noqa: F401 (a fixture)
 from tests.skips.audio import laid_out, music, write
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, np.ndarray]) -> tuple[Path, Path]:  # noqa: F811
+def folders(tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, np.ndarray]) -> tuple[Path, Path]:
     """A bank with a picture, a song and a text, and a folder with copies of them, others, and files that are broken."""
     bank, folder = tmp_path_factory.mktemp("bank"), tmp_path_factory.mktemp("folder")
     (folder / "sub").mkdir()

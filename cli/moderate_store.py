@@ -1,0 +1,436 @@
+"""`earmark moderate` in a store: banks, decisions, review and audit."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cli.common import console, local_store, open_run, print_json, progress_bar, table
+
+SHORT = 12  # characters of an id that are shown
+
+
+def policies(args: argparse.Namespace) -> int:
+    from core.errors import ConfigError
+    from moderation.policies import load_policies
+    from pipelines import moderate
+
+    if args.use and args.file is None:
+        raise ConfigError("--use needs a file of policies")
+    if args.file is not None:
+        found = load_policies(args.file)
+    else:
+        found = moderate.store_policies(_storage(args)) if args.store else _shipped()
+    if args.use:
+        with _writing(args) as run:
+            run.storage.write(moderate.POLICIES, args.file.read_bytes())
+    if args.json:
+        print_json({"policies": [policy.to_dict() for policy in found]})
+        return 0
+    columns = [("policy", "left"), ("of", "left"), ("seen by", "left"), ("banks", "left"), ("ladder", "left")]
+    columns += [("precision", "right"), ("enforced", "right")]
+    rows = []
+    for policy in found:
+        banks = [*policy.positive, *(f"not {name}" for name in policy.negative)]
+        ladder = ", ".join(f"{action} {score:g}" for action, score in policy.ladder.items())
+        shares = [f"{policy.target_precision:g}", f"{policy.enforced:.0%}"]
+        rows.append([policy.id, ", ".join(policy.modalities), policy.detector, ", ".join(banks), ladder, *shares])
+    console().print(table(f"{len(found)} policies", columns, rows))
+    return 0
+
+
+def add(args: argparse.Namespace) -> int:
+    from core.errors import ConfigError
+    from pipelines.exemplars import add_contents, add_files
+
+    if bool(args.paths) == bool(args.content) or (args.content and not args.modality):
+        raise ConfigError("give files and folders, or --content with --modality")
+    by = args.by or getpass.getuser()
+    with _writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
+        on_step("add exemplars")
+        if args.content:
+            found = add_contents(run, args.bank, args.modality, args.content, state=args.state, by=by)
+        else:
+            found = add_files(run.storage, args.bank, args.paths, state=args.state, tags=args.tag, by=by, told=progress)
+    return _told_added(args, [e.exemplar_id for e in found.exemplars], found.failures)
+
+
+def import_(args: argparse.Namespace) -> int:
+    from core.errors import CatalogError
+    from moderation.exemplars import Exemplars
+    from moderation.hash_lists import read_hash_list
+
+    try:
+        data = args.file.read_bytes()
+    except OSError as error:
+        raise CatalogError(f"the list {args.file} cannot be read: {error}") from error
+    drafts, wrong = read_hash_list(data, args.bank, source=args.file.name, state=args.state)
+    with _writing(args) as run:
+        found = Exemplars(run.storage).add_all(drafts, args.by or getpass.getuser())
+    return _told_added(args, [e.exemplar_id for e in found], [(args.file.name, reason) for reason in wrong])
+
+
+def _told_added(args: argparse.Namespace, ids: list[str], failures: list[tuple[str, str]]) -> int:
+    if args.json:
+        print_json({"exemplars": ids, "failures": [{"path": p, "reason": r} for p, r in failures]})
+    else:
+        console().print(
+            f"[bold]{len(ids)}[/] exemplars in {args.bank}; earmark moderate scan matches them with the store"
+        )
+        for path, reason in failures:
+            console().print(f"[red]could not read[/] {path}: {reason}")
+    return 1 if failures and not ids else 0
+
+
+def export(args: argparse.Namespace) -> int:
+    from moderation.exemplars import Exemplars
+    from moderation.hash_lists import write_hash_list
+
+    sys.stdout.write(write_hash_list(Exemplars(_storage(args)).every({args.bank}), args.form))
+    return 0
+
+
+def exemplars(args: argparse.Namespace) -> int:
+    from moderation.exemplars import STATES, Exemplars
+
+    found = Exemplars(_storage(args)).every({args.bank} if args.bank else None, states=STATES)
+    if args.json:
+        rows = [
+            {
+                "exemplar_id": e.exemplar_id,
+                "bank": e.bank,
+                "modality": e.modality,
+                "state": e.state,
+                "revision": e.revision,
+                "tags": list(e.tags),
+                "opinions": dict(e.opinions),
+                "provenance": dict(e.provenance),
+            }
+            for e in found
+        ]
+        print_json({"exemplars": rows})
+        return 0
+    columns = [("exemplar", "left"), ("of", "left"), ("state", "left"), ("opinions", "left"), ("tags", "left")]
+    shown = [
+        [e.exemplar_id, e.modality, e.state, ", ".join(f"{w}: {o}" for w, o in e.opinions.items()), ", ".join(e.tags)]
+        for e in found
+    ]
+    console().print(table(f"{len(found)} exemplars", columns, shown) if shown else "[bold]no exemplars[/]")
+    return 0
+
+
+def state(args: argparse.Namespace) -> int:
+    with _writing(args) as run:
+        found = _banks(run).set_state(args.exemplar, args.state, by=getpass.getuser(), reason=args.reason)
+    return _told_exemplar(args, found)
+
+
+def confirm(args: argparse.Namespace) -> int:
+    with _writing(args) as run:
+        found = _banks(run).opine(args.exemplar, args.action, by=getpass.getuser())
+    return _told_exemplar(args, found)
+
+
+deconfirm = confirm
+
+
+def _told_exemplar(args: argparse.Namespace, found: Any) -> int:
+    if args.json:
+        print_json({"exemplar_id": found.exemplar_id, "state": found.state, "revision": found.revision})
+    else:
+        console().print(f"{found.exemplar_id} is {found.state}; earmark moderate scan does what follows")
+    return 0
+
+
+def scan(args: argparse.Namespace) -> int:
+    from pipelines.moderate import scan_now
+
+    with _writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
+        on_step("match with the banks")
+        run.progress = progress
+        summary = scan_now(run)
+    if args.json:
+        print_json(summary)
+        return 0
+    out = console()
+    actions = ", ".join(f"{count} {name}" for name, count in sorted(summary["actions"].items())) or "none"
+    out.print(
+        f"[bold]{summary['looked_at']}[/] media looked at under {summary['policies']} policies with "
+        f"{summary['exemplars']} exemplars; decided: {actions}"
+    )
+    for name in summary["quarantined"]:
+        out.print(f"[yellow]quarantined[/] {name}: it matched far more than it used to")
+    return 0
+
+
+def decisions(args: argparse.Namespace) -> int:
+    cases = _cases(args)
+    found = [
+        c
+        for c in cases.current.values()
+        if c.decision.tier
+        and args.content in (None, c.content_id)
+        and args.policy in (None, c.decision.policy_id)
+        and args.only in (None, c.decision.action)
+    ]
+    found.sort(key=lambda c: c.key)
+    if args.json:
+        print_json({"decisions": [_described(c) for c in found]})
+        return 0
+    _print_cases(f"{len(found)} decisions stand", found)
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    cases = _cases(args)
+    case = cases.find(args.id)
+    said = [{**r.body, "at": r.at, "personal": cases.audit.personal(r)} for r in cases.verdicts.get(case.case_id, ())]
+    print_json({**_described(case), "statement_of_reasons": case.record.body["statement"], "verdicts": said})
+    return 0
+
+
+def replay(args: argparse.Namespace) -> int:
+    from core.errors import ConfigError
+    from embedders.fingerprint import patches
+
+    cases = _cases(args)
+    if bool(args.id) == args.all:
+        raise ConfigError("give a decision's id, or --all")
+    chosen = list(cases.every.values()) if args.all else [cases.find(args.id)]
+    made = []
+    with progress_bar(quiet=args.json) as (progress, on_step):
+        on_step("replay")
+        progress("decisions", 0, len(chosen))
+        for case in chosen:
+            made.append(cases.replay(case, patches))
+            progress("decisions", 1, 0)
+    differing = [r for r in made if not r.same]
+    if args.json:
+        told = [{"id": r.case.case_id, "same": r.same, "differences": list(r.differences)} for r in made]
+        print_json({"replays": told})
+    else:
+        console().print(f"[bold]{len(made) - len(differing)} of {len(made)}[/] decisions come out the same")
+        for r in differing:
+            console().print(f"[red]{r.case.case_id[:SHORT]}[/] {r.case.content_id}: {'; '.join(r.differences)}")
+    return 1 if differing else 0
+
+
+def head(args: argparse.Namespace) -> int:
+    from moderation.audit import Audit
+
+    found = Audit(_storage(args)).head()
+    if args.json:
+        print_json({"head": str(found)})
+    else:
+        print(found)
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    from moderation.audit import Audit, Head
+
+    report = Audit(_storage(args)).verify(Head.parse(args.head) if args.head else None)
+    if args.json:
+        print_json(
+            {
+                "whole": report.whole,
+                "head": str(report.head),
+                "records": report.records,
+                "erased": report.erased,
+                "problems": list(report.problems),
+            }
+        )
+    else:
+        word = "[green]whole[/]" if report.whole else "[red]not whole[/]"
+        console().print(f"the audit is {word}: {report.records} records, {report.erased} with personal text erased")
+        for problem in report.problems:
+            console().print(f"  {problem}")
+        if not args.head:
+            console().print("without a head that was kept elsewhere, records cut off its end are not seen")
+    return 0 if report.whole else 1
+
+
+def queue(args: argparse.Namespace) -> int:
+    found = _desk(args).queue(args.by, args.limit)
+    if args.json:
+        print_json(
+            {"queue": [{**_described(w.case), "stage": w.stage, "priority": round(w.priority, 4)} for w in found]}
+        )
+        return 0
+    _print_cases(f"{len(found)} cases wait", [w.case for w in found], [w.stage for w in found])
+    return 0
+
+
+def verdict(args: argparse.Namespace) -> int:
+    with _writing(args) as run:
+        case = _desk(args).verdict(
+            args.id, args.verdict, by=args.by, reason=args.reason, clause=args.clause, action=args.take
+        )
+        if case is not None:
+            _published(run)
+    if args.json:
+        print_json({"decision": None if case is None else _described(case)})
+    elif case is None:
+        console().print("recorded; another reviewer decides with you")
+    else:
+        console().print(f"decided: [bold]{case.decision.action}[/] ({case.decision.reason}), {case.case_id[:SHORT]}")
+    return 0
+
+
+def appeal(args: argparse.Namespace) -> int:
+    with _writing(args):
+        record = _desk(args).appeal(args.id, by=args.by, text=args.text)
+    if args.json:
+        print_json({"appeal": record.record_id, "decision": record.body["case_id"]})
+    else:
+        console().print("the appeal waits for a reviewer who had no part in the decision")
+    return 0
+
+
+def agreement(args: argparse.Namespace) -> int:
+    found = _desk(args).agreement()
+    if args.json:
+        print_json({"kappa": found.kappa, "cases": found.cases, "same": found.same})
+    else:
+        told = "is not defined" if found.kappa is None else f"is {found.kappa:.2f}"
+        console().print(f"of {found.cases} cases seen by two, {found.same} were decided alike; Cohen's kappa {told}")
+    return 0
+
+
+def sample(args: argparse.Namespace) -> int:
+    from core.features import CONTENT
+
+    with _writing(args) as run:
+        contents = run.tables.latest(CONTENT, [])["content_id"].to_pylist()
+        found = _desk(args).sample(args.policy, contents, args.count, by=args.by, seed=args.seed)
+    if args.json:
+        print_json({"policy": args.policy, "contents": found})
+    else:
+        print("\n".join(found))
+    return 0
+
+
+def sampled(args: argparse.Namespace) -> int:
+    with _writing(args):
+        desk = _desk(args)
+        desk.sampled(args.policy, args.content, args.verdict, by=args.by)
+    return missed(args)
+
+
+def missed(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    found = _desk(args).missed(args.policy)
+    if args.json:
+        print_json(asdict(found))
+    else:
+        console().print(
+            f"{found.wrong} of {found.seen} sampled contents break {found.policy_id}: {found.low:.1%} to "
+            f"{found.high:.1%} of what nothing speaks against (95 %); {found.sampled - found.seen} wait"
+        )
+    return 0
+
+
+def calibrate(args: argparse.Namespace) -> int:
+    with _writing(args):
+        body, proven = _desk(args).calibrate(args.policy, args.modality, by=args.by)
+    made = body["calibration"]
+    if args.json:
+        print_json({"calibration": made, "threshold": proven.to_dict()})
+        return 0
+    out = console()
+    out.print(
+        f"{made['method']} on {made['positives']} positive and {made['negatives']} negative labels; expected "
+        f"calibration error {made['error']:.3f}"
+    )
+    if proven.value is None:
+        out.print(f"no threshold proves a precision of {proven.target:g} yet; {proven.lacking} labels are missing")
+    else:
+        out.print(f"from a probability of {proven.value:.3f} it may act: precision {proven.bound:.3f} or better (95 %)")
+    return 0
+
+
+def _print_cases(title: str, found: list[Any], stages: list[str] | None = None) -> None:
+    from skips.picture import hms
+
+    columns = [("id", "left"), ("content", "left"), ("policy", "left"), ("action", "left"), ("score", "right")]
+    columns += [("because", "left"), ("from to", "left")]
+    rows = []
+    for number, case in enumerate(found):
+        d = case.decision
+        cited = next((c for c in d.cited if c.start_s is not None), None)
+        where = f"{hms(cited.start_s, True)} to {hms(cited.end_s, True)}" if cited else ""
+        action = d.action if d.enforced or d.action == "none" else f"({d.action})"
+        score = f"{d.raw:.2f} raw" if d.probability is None else f"{d.probability:.2f}"
+        why = f"{stages[number]}: {d.reason}" if stages else d.reason
+        rows.append([case.case_id[:SHORT], case.content_id, d.policy_id, action, score, why, where])
+    console().print(table(title, columns, rows) if rows else f"[bold]{title}[/]")
+
+
+def _described(case: Any) -> dict[str, Any]:
+    return {
+        "id": case.case_id,
+        "at": case.record.at,
+        "content_id": case.content_id,
+        "by": case.by,
+        "supersedes": case.supersedes or None,
+        **case.decision.to_dict(),
+    }
+
+
+def _shipped() -> Any:
+    from moderation.policies import shipped_policies
+
+    return shipped_policies()
+
+
+def _storage(args: argparse.Namespace) -> Any:
+    from core.storage import open_storage
+
+    return open_storage(str(local_store(args)))
+
+
+def _banks(run: Any) -> Any:
+    from moderation.exemplars import Exemplars
+
+    return Exemplars(run.storage)
+
+
+def _cases(args: argparse.Namespace) -> Any:
+    from moderation.audit import Audit
+    from moderation.cases import Cases
+
+    return Cases(Audit(_storage(args)))
+
+
+def _desk(args: argparse.Namespace) -> Any:
+    from moderation.review import Review
+    from pipelines.moderate import store_policies
+
+    return Review(_cases(args), store_policies(_storage(args)))
+
+
+def _published(run: Any) -> None:
+    """Puts decisions into the offline and the online store."""
+    from moderation.audit import Audit
+    from moderation.cases import Cases
+    from pipelines import moderate
+
+    moderate.publish(run, Cases(Audit(run.storage)))
+
+
+@contextlib.contextmanager
+def _writing(args: argparse.Namespace) -> Iterator[Any]:
+    """The store's run context, with the writer's lease. Raises `StoreBusy`."""
+    from core import lease
+    from pipelines.inprocess import new_run_id
+
+    store: Path = local_store(args)
+    run = open_run(store)
+    with lease.hold(run.storage, new_run_id()):
+        yield run
