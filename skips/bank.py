@@ -10,12 +10,11 @@ import numpy as np
 from skips.frames import FRAME_S, Line, Sounds, lined_up
 from skips.join import Hits, Patcher, chains
 from skips.motifs import Motif, Occurrence, holds, occurrence
-from skips.patch_index import Patches, PatchIndex
+from skips.patch_index import GONE, Patches, PatchIndex
 
 HOP = 3  # frames between a motif's patches, 96 ms: half of a recording's
 INSIDE = 20  # frames that a patch's centre keeps from a motif's edge
 ASK_EVERY = 2  # every second patch of a recording asks
-GONE = -1  # the place of a motif that is another by now
 FAINT = 0.5  # cosine from which a patch may be one of a motif's
 CANDIDATES = 12  # of a motif's patches that a patch is compared with exactly
 LEAST_S = 3.0
@@ -40,8 +39,7 @@ def extend(held: PatchIndex, more: Patches, count: int) -> None:
 
 def replace(held: PatchIndex, place: int, patches: Patches) -> None:
     """Puts other patches in the place of a motif's."""
-    held.recording[held.recording == place] = GONE
-    held.stored = ()
+    held.forget(np.flatnonzero(held.recording == place))
     extend(held, patches, int(held.recording.max(initial=place)) + 1)
 
 

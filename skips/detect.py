@@ -110,12 +110,13 @@ class Detector:
         fresh = Patches.join([self._patches(number) for number in numbers])
         self._recognise(self.known.motifs, self._bank(), fresh, [])
         rest = fresh.take(~_covered(fresh, self.known.motifs))
+        first = self._take(rest)
         found = self._told_apart(self._repeats(rest))
         again = PatchIndex.over(bank.patches(found, self.patch))
         self._recognise(found, again, rest.take(~_covered(rest, found)), self.known.motifs)
         self.known.motifs += self._named(found)
         settled = self._settle()
-        self._keep(rest.take(~_covered(rest, self.known.motifs)))
+        self._keep(first, _covered(rest, self.known.motifs))
         changed = [m for m in self.known.motifs if len(m.occurrences) != before.get(m.motif_id, 0)]
         return set(numbers) | settled | {o.recording for motif in changed for o in motif.occurrences}
 
@@ -160,11 +161,30 @@ class Detector:
     def _recognise(self, known: Sequence[Motif], held: PatchIndex, fresh: Patches, others: Sequence[Motif]) -> None:
         bank.add(known, bank.find(known, held, fresh, self.sounds), others)
 
+    def _take(self, rest: Patches) -> int:
+        """Indexes what is new, for it to be sought among itself as well; returns its first row in the last part."""
+        parts = self.known.parts
+        if parts and len(parts[-1]) < FANOUT * len(rest):
+            parts[-1].add(rest, self._alive())
+        elif len(rest):
+            parts.append(PatchIndex.over(rest))
+        return len(parts[-1]) - len(rest) if parts else 0
+
+    def _keep(self, first: int, covered: np.ndarray) -> None:
+        """Leaves out of the last part's rows, from the `first` on, those that are now known to repeat; of two parts of
+        about one size, the longer one takes in the other."""
+        parts, alive = self.known.parts, self._alive()
+        if covered.any():
+            parts[-1].forget(first + np.flatnonzero(covered))
+        while len(parts) > 1 and len(parts[-2]) < FANOUT * len(parts[-1]):
+            last = parts.pop()
+            parts[-1].add(last.patches(alive), alive)
+
     def _repeats(self, rest: Patches) -> list[Motif]:
         """Motifs among what is new, and between that and what was there."""
         asked = rest.take(np.arange(0, len(rest), QUERY_EVERY))
-        every = [hits(PatchIndex.over(rest), asked)] if len(rest) else []
         alive = self._alive()
+        every = []
         for part in self.known.parts:
             found = hits(part, asked)
             every.append(found.take(alive[found.a] & alive[found.b]))
@@ -173,8 +193,8 @@ class Detector:
         return motifs(agree(chains(Hits.join(every), SOUGHT_HITS), self.sounds), self.sounds)
 
     def _alive(self) -> np.ndarray:
-        """bool by recording number."""
-        alive = np.zeros(self.known.next_number, bool)
+        """bool by recording number; the last is that of rows that were forgotten."""
+        alive = np.zeros(self.known.next_number + 1, bool)
         alive[list(self.known.recordings)] = True
         return alive
 
@@ -209,19 +229,6 @@ class Detector:
             return False
         known.occurrences.append(found)
         return True
-
-    def _keep(self, rest: Patches) -> None:
-        """Indexes what is not yet known to repeat."""
-        if not len(rest):
-            return
-        parts, alive = self.known.parts, self._alive()
-        if parts and len(parts[-1]) < FANOUT * len(rest):
-            parts[-1].add(rest, alive)
-        else:
-            parts.append(PatchIndex.over(rest))
-        while len(parts) > 1 and len(parts[-2]) < FANOUT * len(parts[-1]):
-            last = parts.pop()
-            parts[-1].add(last.patches(alive), alive)
 
 
 def _covered(patches: Patches, known: Sequence[Motif]) -> np.ndarray:

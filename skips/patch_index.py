@@ -16,6 +16,9 @@ REACH = 0.75  # that no component of a patch's unit vector goes beyond; they rea
 FLAT_UNTIL = 4_000  # vectors; below, everything is compared with everything
 
 
+GONE = -1  # whose a row is that was forgotten
+
+
 @dataclass(frozen=True)
 class Patches:
     """Unit vectors, float32 (n, dim), of recordings: `recording` and `frame`, int32 (n,), say whose and when."""
@@ -71,6 +74,12 @@ class PatchIndex:
             self.index.add(more.vectors)
         self.recording = np.concatenate([self.recording, more.recording])
         self.frame = np.concatenate([self.frame, more.frame])
+
+    def forget(self, rows: np.ndarray) -> None:
+        """Makes rows nobody's. They go when lists are learnt anew or the part is taken in by another; `alive` arrays
+        must end with False for them."""
+        self.recording[rows] = GONE
+        self.stored = ()
 
     def patches(self, alive: np.ndarray | None = None) -> Patches:
         """Its patches as the index has them, to eight bits; of recordings that are `alive`, if that is given."""
