@@ -22,6 +22,7 @@ In a store:
   earmark moderate scan                          decide now what is new or changed (every run does)
   earmark moderate decisions --action review     what stands;  show ID tells everything of one
   earmark moderate queue --by bob                what waits for bob;  verdict and appeal settle it
+  earmark moderate adjudicate --url http://localhost:8080 --model NAME
   earmark moderate calibrate abusive-language text --by ada
   earmark moderate replay --all                  make every decision again, and compare
   earmark moderate head > head.txt; earmark moderate verify --head "$(cat head.txt)"
@@ -115,6 +116,14 @@ def _review(action: Any) -> None:
     appeal.add_argument("--text", default="")
     for made in (verdict, appeal):
         made.add_argument("--by", required=True, metavar="NAME")
+    asking = action("adjudicate", "have a language model say what it thinks of the texts in the queue; people decide")
+    asking.add_argument("--url", required=True, help="an OpenAI-compatible endpoint, without /v1")
+    asking.add_argument("--model", required=True, metavar="NAME")
+    asking.add_argument("--key-env", default="", metavar="VARIABLE", help="environment variable that has the key")
+    asking.add_argument("--prompt", default="1", metavar="VERSION")
+    asking.add_argument("--limit", type=int, metavar="N", help="texts at most")
+    asking.add_argument("--tokens", type=int, default=1_000_000, help="tokens at most (%(default)s)")
+    asking.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
     action("agreement", "how far reviewers agree beyond chance")
     sample = action("sample", "draw contents that nothing speaks against, to see what is missed")
     sample.add_argument("policy", metavar="POLICY")

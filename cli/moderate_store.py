@@ -190,7 +190,9 @@ def show(args: argparse.Namespace) -> int:
     cases = _cases(args)
     case = cases.find(args.id)
     said = [{**r.body, "at": r.at, "personal": cases.audit.personal(r)} for r in cases.verdicts.get(case.case_id, ())]
-    print_json({**_described(case), "statement_of_reasons": case.record.body["statement"], "verdicts": said})
+    opinions = [{**r.body, "personal": cases.audit.personal(r)} for r in cases.opinions.get(case.case_id, ())]
+    statement = case.record.body["statement"]
+    print_json({**_described(case), "statement_of_reasons": statement, "verdicts": said, "opinions": opinions})
     return 0
 
 
@@ -289,6 +291,24 @@ def appeal(args: argparse.Namespace) -> int:
         print_json({"appeal": record.record_id, "decision": record.body["case_id"]})
     else:
         console().print("the appeal waits for a reviewer who had no part in the decision")
+    return 0
+
+
+def adjudicate(args: argparse.Namespace) -> int:
+    from moderation.adjudicate import Adjudicator, Budget, Endpoint
+    from pipelines.adjudicate import adjudicate as ask
+
+    endpoint = Endpoint(args.url, args.model, args.key_env, args.timeout)
+    with _writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
+        on_step("ask the model")
+        run.progress = progress
+        calls = args.limit if args.limit is not None else 1_000_000
+        found = ask(run, Adjudicator(endpoint, run.storage, args.prompt, Budget(calls, args.tokens)), args.limit)
+    if args.json:
+        print_json(found)
+    else:
+        told = ", ".join(f"{count} {label}" for label, count in sorted(found["said"].items())) or "nothing was asked"
+        console().print(f"{told} (prompt {found['version']}, {found['tokens']} tokens); opinions are for reviewers")
     return 0
 
 

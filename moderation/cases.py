@@ -15,11 +15,12 @@ from moderation.calibration import Calibration, Threshold
 from moderation.decisions import Calibrated, Decision, Judge, policy_version
 from moderation.evidence import Evidence, load_arrays, store_arrays
 from moderation.exemplars import Exemplars
+from moderation.opinions import replayed
 from moderation.policies import Policy, policy_from_dict
 from moderation.statement import statement_of_reasons
 from skips.join import Patcher
 
-POLICY, CALIBRATION, VERDICT = "policy", "calibration", "verdict"  # kinds of record
+POLICY, CALIBRATION, VERDICT, OPINION = "policy", "calibration", "verdict", "opinion"  # kinds of record
 VERDICTS = ("violates", "allowed", "unsure")
 Key = tuple[str, str, str]  # content, policy, modality
 
@@ -72,6 +73,7 @@ class Cases:
         self.every: dict[str, Case] = {}
         self.current: dict[Key, Case] = {}
         self.verdicts: dict[str, list[Record]] = defaultdict(list)
+        self.opinions: dict[str, list[Record]] = defaultdict(list)  # of language models
         self.policies: dict[str, Record] = {}  # by version
         self.calibrations: dict[tuple[str, str], Record] = {}
         self.at = 0
@@ -85,6 +87,8 @@ class Cases:
             self.every[case.case_id] = self.current[case.key] = case
         elif record.kind == VERDICT:
             self.verdicts[record.body["case_id"]].append(record)
+        elif record.kind == OPINION:
+            self.opinions[record.body["case_id"]].append(record)
         elif record.kind == POLICY:
             self.policies[record.body["version"]] = record
         elif record.kind == CALIBRATION:
@@ -183,8 +187,11 @@ class Cases:
             Bank(decision.modality, chosen, exemplars.arrays, patch),
             self._calibration_of(decision),
         )
-        again_ = judge.decide(case.content_id, self.evidence(case)) or withdrawn(decision)
-        return Replay(case, again_, _differences(decision, again_))
+        made = judge.decide(case.content_id, self.evidence(case)) or withdrawn(decision)
+        opinions = [
+            told for record in self.opinions.get(case.case_id, ()) if (told := replayed(self.audit, policy, record))
+        ]
+        return Replay(case, made, (*_differences(decision, made), *opinions))
 
     def _calibration_of(self, decision: Decision) -> Calibrated | None:
         if not decision.calibration:

@@ -30,6 +30,7 @@ class StoreMedia:
         views = {"audio": FINGERPRINT, "image": KEYPOINTS, "text": self._text_view}
         self.scores = {m: self._scores(m, policies) for m in views}
         self._given: dict[str, str] = {}
+        self._rows: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, dict[str, str]] = {}
         for modality, view in views.items():
             latest = run.tables.latest(view, [])
@@ -86,6 +87,16 @@ class StoreMedia:
             for row in rows
         }
 
+    def words(self, content_id: str) -> str:
+        """A content's text as the models read it: title, description, and what is given or was transcribed."""
+        from catalog.media import Text
+
+        if not self._rows:
+            self._rows = {row["content_id"]: row for row in self._catalogue()}
+        row = self._rows.get(content_id, {"title": "", "description": None, "text": None})
+        body = row["text"] or self._transcripts().get(content_id)
+        return Text(row["title"], row["description"], body).full
+
     def _text(self, content_ids: Sequence[str]) -> Mapping[str, Evidence]:
         wanted = set(content_ids)
         if not self._given:
@@ -108,11 +119,14 @@ class StoreMedia:
         return {row["content_id"]: row["transcript"] for row in rows if row["transcript"]}
 
     def _catalogued(self) -> dict[str, str]:
+        return {row["content_id"]: row["text"] for row in self._catalogue() if row["text"]}
+
+    def _catalogue(self) -> list[dict[str, Any]]:
         folder = newest_catalog(self.run.storage)
         if folder is None:
-            return {}
-        rows = decode(self.run.storage.read(f"{folder}/catalog.parquet"), ["content_id", "text"]).to_pylist()
-        return {row["content_id"]: row["text"] for row in rows if row["text"]}
+            return []
+        columns = ["content_id", "title", "description", "text"]
+        return decode(self.run.storage.read(f"{folder}/catalog.parquet"), columns).to_pylist()
 
 
 def picture_arrays(row: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -109,3 +109,93 @@ def test_policies_that_ship_are_shown_and_can_be_read_again(tmp_path: Path, caps
     assert told(capsys, "policies", tmp_path / "mine.yaml") == (0, found)
     assert main(["moderate", "policies"]) == 0
     assert "banned-recordings" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two texts, of which one is an insult."""
+    from core.config import Config
+    from pipelines.inprocess import run_catalog
+
+    root = tmp_path_factory.mktemp("moderated")
+    rows = [
+        {"content_id": "insult", "kind": "chapter", "title": "One", "text": "You are all worthless scum, leave!"},
+        {"content_id": "prose", "kind": "chapter", "title": "Two", "text": "The river was high that year."},
+    ]
+    lines = [json.dumps({**row, "updated_at": "2026-01-01T00:00:00Z"}) for row in rows]
+    (root / "catalog.jsonl").write_text("\n".join(lines))
+    (root / "words.txt").write_text("You are all worthless scum and should leave.")
+    run_catalog(str(root / "catalog.jsonl"), str(root / "store"), Config(device="cpu"))
+    return root
+
+
+@pytest.mark.slow
+def test_a_case_from_the_exemplar_to_the_appeal(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--store", store / "store")
+    _, added = told(capsys, "add", "abusive-language", store / "words.txt", "--state", "active", "--by", "ada", *where)
+    assert added == {"exemplars": ["abusive-language/words.txt"], "failures": []}
+    _, scanned = told(capsys, "scan", *where)
+    assert scanned["actions"] == {"review": 1}
+    _, found = told(capsys, "decisions", "--only", "review", *where)
+    (decision,) = found["decisions"]
+    assert (decision["content_id"], decision["policy_id"]) == ("insult", "abusive-language")
+    _, head = told(capsys, "head", *where)
+    _, queue = told(capsys, "queue", "--by", "bob", *where)
+    assert [w["id"] for w in queue["queue"]] == [decision["id"]]
+    last: dict[str, Any] = {"decision": None}
+    for reviewer in ("bob", "cyd"):  # two, if it is one of those that two see
+        if last["decision"] is None:
+            _, last = told(
+                capsys, "verdict", decision["id"][:10], "violates", "--by", reviewer, "--clause", "abuse.2", *where
+            )
+    assert last["decision"]["action"] == "restrict"
+    code, appeal = told(capsys, "appeal", last["decision"]["id"], "--by", "author", "--text", "a joke", *where)
+    assert code == 0 and appeal["decision"] == last["decision"]["id"]
+    _, final = told(capsys, "verdict", last["decision"]["id"], "allowed", "--by", "dan", *where)
+    assert final["decision"]["action"] == "none"
+    code, replays = told(capsys, "replay", "--all", *where)
+    assert code == 0 and all(r["same"] for r in replays["replays"]) and len(replays["replays"]) == 3
+    code, report = told(capsys, "verify", "--head", head["head"], *where)
+    assert code == 0 and report["whole"]
+    _, shown = told(capsys, "show", last["decision"]["id"], *where)
+    assert shown["statement_of_reasons"]["decision_visibility"] == ["DECISION_VISIBILITY_CONTENT_DISABLED"]
+    _, sample = told(capsys, "sample", "abusive-language", "--count", "5", "--seed", "1", "--by", "ada", *where)
+    assert sample["contents"] == ["prose"]
+    _, missed = told(capsys, "sampled", "abusive-language", "prose", "allowed", "--by", "ada", *where)
+    assert (missed["seen"], missed["wrong"]) == (1, 0)
+    # A record that was cut off is seen with the head that was kept.
+    blocks = sorted((store / "store/moderation/audit/blocks").iterdir())
+    kept = blocks[0].read_bytes()
+    blocks[0].write_bytes(kept.replace(b"abusive", b"abused!"))
+    code, report = told(capsys, "verify", *where)
+    assert code == 1 and report["problems"]
+    blocks[0].write_bytes(kept)
+
+
+@pytest.mark.slow
+def test_texts_for_people_and_clear_errors(store: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    where = ["--store", str(store / "store")]
+    listed = tmp_path / "list.csv"
+    listed.write_text("type,indicator,status\nHASH_PDQ," + "ab" * 32 + ",MALICIOUS\nHASH_PDQ,zz,MALICIOUS\n")
+    assert main(["moderate", "import", "banned-pictures", str(listed), *where]) == 0
+    out = capsys.readouterr().out
+    assert "1 exemplars in banned-pictures" in out and "row 2" in out
+    assert main(["moderate", "export", "banned-pictures", *where]) == 0
+    assert json.loads(capsys.readouterr().out)["data"][0]["indicator"] == "ab" * 32
+    for command in (["exemplars"], ["scan"], ["decisions"], ["queue"], ["agreement"], ["missed", "abusive-language"]):
+        assert main(["moderate", *command, *where]) == 0
+        assert capsys.readouterr().out.strip()
+    for command, error in (
+        (["show", "zzz"], "no decision 'zzz'"),
+        (["replay"], "--all"),
+        (["add", "bank"], "give files and folders"),
+        (["add", "bank", str(tmp_path / "nothing")], "is not a folder"),
+        (["add", "bank", "--content", "nobody", "--modality", "text"], "'nobody' has no text"),
+        (["calibrate", "abusive-language", "text", "--by", "ada"], "labels; a calibration needs 5 of each"),
+        (["calibrate", "no-such", "text", "--by", "ada"], "no policy 'no-such'"),
+        (["state", "nothing", "retired"], "no exemplar 'nothing'"),
+        (["verify", "--head", "1:abc"], "no head of a chain"),
+        (["policies", "--use"], "needs a file"),
+    ):
+        assert main(["moderate", *command, *where]) != 0
+        assert error in capsys.readouterr().err.replace("\n", " "), command

@@ -251,3 +251,41 @@ def test_a_replay_sees_whatever_was_changed(house: House, what: str) -> None:
         assert not Audit(storage).verify().whole
     cases = house.cases()
     assert not cases.replay(cases.every[case.case_id], patches).same
+
+
+def test_a_model_says_what_it_thinks_of_what_waits(house: House, tmp_path: Path) -> None:
+    from moderation.adjudicate import Adjudicator, Budget, Endpoint
+    from pipelines.adjudicate import adjudicate, opinions_of
+    from tests.moderation.test_adjudicate import Server, completion, reply
+
+    ban(house)
+    house.add("also", text="You people are vermin, all of you, and should be thrown out of the country.")
+    house.enrich()
+    waiting = {c for (c, p), case in house.standing().items() if case.decision.action == "review"}
+    assert waiting == {"abusive", "also"}
+    server = Server([(200, completion(reply(quote="you people are vermin", exemplars=["abusive-language/words.txt"])))])
+    run = house.run()
+    one = Adjudicator(Endpoint(server.url, "m"), run.storage, budget=Budget(1, 10_000))
+    assert adjudicate(run, one)["said"] == {"violates": 1, "unasked": 1}
+    rest = Adjudicator(Endpoint(server.url, "m"), run.storage)
+    assert adjudicate(run, rest)["said"] == {"violates": 1}
+    assert adjudicate(run, rest)["said"] == {} and len(server.bodies) == 2
+    assert ABUSE in server.bodies[0]["messages"][0]["content"]  # as an example
+    cases = house.cases()
+    for content_id in waiting:
+        case = cases.current[content_id, "abusive-language", "text"]
+        (said,) = opinions_of(cases, case)
+        assert (said.label, said.quote) == ("violates", "you people are vermin")
+        assert cases.replay(case, patches).same
+        assert case.decision.action == "review"  # people decide
+    # A reply that was changed is seen, and so is one that is gone.
+    path = f"moderation/adjudications/{said.key}.json"
+    kept = run.storage.read(path)
+    run.storage.write(path, kept.replace(b"violates", b"allowed"))
+    assert "says allowed, not violates" in " ".join(cases.replay(case, patches).differences)
+    run.storage.delete(path)
+    assert "gone" in " ".join(cases.replay(case, patches).differences)
+    # The content's words can be erased: then the rest still replays.
+    cases.audit.erase([record.record_id for record in cases.opinions[case.case_id]])
+    assert cases.replay(case, patches).same
+    server.http.shutdown()

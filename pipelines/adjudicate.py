@@ -1,0 +1,76 @@
+"""A language model's opinion on the texts that wait for review in a store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from moderation.adjudicate import MAX_EXAMPLES, Adjudicator, Example, Question, Verdict
+from moderation.audit import Audit
+from moderation.cases import OPINION, Case, Cases
+from moderation.exemplars import Exemplar, Exemplars
+from moderation.opinions import opinion_entry
+from moderation.policies import Policy
+from moderation.review import Review
+from pipelines.context import Run
+from pipelines.media import StoreMedia
+from pipelines.moderate import store_policies
+
+
+def adjudicate(run: Run, adjudicator: Adjudicator, limit: int | None = None) -> dict[str, Any]:
+    """Asks for an opinion on the texts in the queue that have none of this version, the most pressing first, until the
+    budget is spent. Raises `EndpointError`; what was asked before is kept."""
+    policies = store_policies(run.storage)
+    cases = Cases(Audit(run.storage))
+    exemplars = {e.exemplar_id: e for e in Exemplars(run.storage, cases.audit).every()}
+    media = StoreMedia(run, policies)
+    waiting = [
+        w.case
+        for w in Review(cases, policies).queue()
+        if w.case.decision.modality == "text"
+        and not any(r.body["version"] == adjudicator.version for r in cases.opinions.get(w.case.case_id, ()))
+    ][:limit]
+    by_id = {p.id: p for p in policies}
+    said: Counter[str] = Counter()
+    run.progress("texts", 0, len(waiting))
+    for case in waiting:
+        question = question_of(case, by_id[case.decision.policy_id], media.words(case.content_id), exemplars)
+        verdict = adjudicator.ask(question)
+        if verdict is None:
+            said["unasked"] += len(waiting) - sum(said.values())
+            break
+        cases.take(cases.audit.append([opinion_entry(OPINION, case.case_id, adjudicator, question, verdict)]))
+        said[verdict.label] += 1
+        run.progress("texts", 1, 0)
+    return {"version": adjudicator.version, "said": dict(said), "tokens": adjudicator.budget.spent_tokens}
+
+
+def question_of(case: Case, policy: Policy, content: str, exemplars: dict[str, Exemplar]) -> Question:
+    """The content with the nearest exemplars that the decision cites and that have words."""
+    sides: dict[str, list[Example]] = {"positive": [], "negative": []}
+    for cited in case.decision.cited:
+        words = exemplars[cited.exemplar_id].evidence.get("text") if cited.exemplar_id in exemplars else None
+        if words and len(sides[cited.side]) < MAX_EXAMPLES:
+            sides[cited.side].append(Example(cited.exemplar_id, words))
+    return Question(policy, content, tuple(sides["positive"]), tuple(sides["negative"]))
+
+
+def opinions_of(cases: Cases, case: Case) -> Sequence[Verdict]:
+    """What models said of a case, for reviewers to see."""
+    found = []
+    for record in cases.opinions.get(case.case_id, ()):
+        words = cases.audit.personal(record)
+        body = record.body
+        found.append(
+            Verdict(
+                body["label"],
+                body["clause"],
+                words.get("quote") or "",
+                tuple(body["exemplars"]),
+                words.get("reason") or "",
+                body["problem"],
+                body["key"],
+            )
+        )
+    return found
