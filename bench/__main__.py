@@ -24,8 +24,10 @@ NAMES = (
     "index-scale",
     "skips-quality",
     "skips-cost",
+    "moderation-audio",
     "moderation-hashes",
     "moderation-pictures",
+    "moderation-text",
 )
 
 

@@ -108,7 +108,7 @@ def shows(
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "spots").mkdir(parents=True)
         started.write_text(json.dumps(key))
-    with _pool(workers) as run:
+    with in_processes(workers) as run:
         plan = schedule(sources(split, quick, run), seed, quick)
         chosen = plan.shows if only is None else [plan.shows[i] for i in only]
         # What a run that was killed has finished is kept.
@@ -128,7 +128,7 @@ def shows(
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[Any]:
+def in_processes(workers: int) -> Iterator[Any]:
     """A `map` over so many fresh processes (a forked one would inherit other libraries' threads), or over none."""
     if not workers:
         yield map

@@ -16,7 +16,7 @@ from moderation.sounds import SoundBank
 from moderation.texts import text_hash
 from skips.join import Patcher
 
-NEAREST = 3  # exemplars of each side whose likeness makes a score
+NEAREST = 10  # exemplars of each side whose likeness makes a score
 
 
 @dataclass(frozen=True)

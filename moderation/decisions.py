@@ -174,7 +174,7 @@ class Judge:
         cited = [
             Cited(e, self._exemplar(e).revision, side, "embedding", value)
             for side, names in sides.items()
-            for e, value in nearest(acting, names)
+            for e, value in nearest(acting, names)[:CITED]
         ]
         return raw, "embedding", cited
 

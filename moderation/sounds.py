@@ -19,7 +19,12 @@ from skips.patch_index import Patches, PatchIndex
 
 HOP = 3  # frames between an exemplar's patches, 96 ms
 ASKED_HOP = 6  # and between a content's
-LEAST_S = 4.0  # of a match
+FAINT, CANDIDATES = (
+    0.5,
+    12,
+)  # cosine from which a patch may be an exemplar's; exemplars' patches that it is compared with
+LEAST_S = 3.0  # of a match
+LINED_UP, LINED_UP_S = 12, 5.0  # patches of a content on one line, and over how long: chance reaches 8 over 2.7 s
 SURE = 70.0  # nats
 RATE = 0.9  # nats a frame
 LIKENESS = 0.4  # of movement
@@ -57,7 +62,7 @@ class SoundBank:
         sound = Sound(frames)
         asked = Patches(vectors, np.zeros(len(at), np.int32), at)
         found = []
-        for chain in chains(bank.alike(self._held, asked)):
+        for chain in chains(bank.alike(self._held, asked, FAINT, CANDIDATES)):
             heard = _heard(self.sounds[chain.a], sound, chain)
             if heard is not None:
                 found.append((chain.a, *heard))
@@ -67,13 +72,24 @@ class SoundBank:
 def _heard(exemplar: Sound, sound: Sound, chain: Chain) -> tuple[Line, Extent] | None:
     line = lined_up(exemplar, sound, chain.first, chain.last, Line(1.0, chain.offset))
     far = extent(exemplar, sound, line, chain.first, chain.last) if line else None
-    if line is None or far is None or (far.end - far.start) * FRAME_S < LEAST_S:
-        return None
-    if far.sure < SURE or far.sure < RATE * (far.end - far.start) or far.score < LIKENESS:
-        return None
-    if self_likeness(exemplar.movement[int(far.start) : int(far.end)]) > MONOTONOUS:
+    if far is None or not _sure(far):
+        # Under noise or a voice no frame is sure, but no chance puts so many patches on one line for so long.
+        if len(np.unique(chain.there)) < LINED_UP or (chain.last - chain.first) * FRAME_S < LINED_UP_S:
+            return None
+        line, far = line or Line(1.0, chain.offset), _chained(chain)
+    if line is None or self_likeness(exemplar.movement[int(far.start) : int(far.end)]) > MONOTONOUS:
         return None
     return line, far
+
+
+def _sure(far: Extent) -> bool:
+    long_enough = (far.end - far.start) * FRAME_S >= LEAST_S
+    return long_enough and far.sure >= max(SURE, RATE * (far.end - far.start)) and far.score >= LIKENESS
+
+
+def _chained(chain: Chain) -> Extent:
+    """From the middle of the first patch to that of the last."""
+    return Extent(float(chain.first), float(chain.last), float(np.mean(chain.alike)), 0.0)
 
 
 def _apart(found: list[tuple[int, Line, Extent]]) -> list[tuple[int, Line, Extent]]:

@@ -60,12 +60,13 @@ def find(known: Sequence[Motif], held: PatchIndex, asked: Patches, sounds: Sound
     return found
 
 
-def alike(held: PatchIndex, asked: Patches) -> Hits:
-    """Where the patches `asked` may sound like some of `held`: side `a` is what is held."""
-    alike, rows = held.index.search(asked.vectors, min(CANDIDATES, len(held)))
+def alike(held: PatchIndex, asked: Patches, least: float = FAINT, candidates: int = CANDIDATES) -> Hits:
+    """Where the patches `asked` may sound like some of `held`, of which each is compared with the nearest `candidates`:
+    side `a` is what is held."""
+    alike, rows = held.index.search(asked.vectors, min(candidates, len(held)))
     query = np.repeat(np.arange(len(asked)), rows.shape[1])
     alike, rows = alike.ravel(), rows.ravel()
-    keep = (rows >= 0) & (alike > FAINT)
+    keep = (rows >= 0) & (alike > least)
     keep[keep] = held.recording[rows[keep]] != GONE
     query, rows, alike = query[keep], rows[keep], alike[keep]
     return Hits(held.recording[rows], asked.recording[query], held.frame[rows], asked.frame[query], alike)
