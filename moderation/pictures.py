@@ -87,7 +87,7 @@ class PictureBank:
     def _candidates(self, shape: Shape) -> list[int]:
         """The exemplars that most descriptors name."""
         self._settle()
-        if self._descriptors is None or not len(shape.descriptors):
+        if self._descriptors is None or not len(self._owner) or not len(shape.descriptors):
             return []
         every = len(shape.descriptors)
         asked = shape.descriptors[np.linspace(0, every - 1, min(ASKED, every)).astype(int)]  # coarse and fine
