@@ -267,6 +267,32 @@ def commit(run: Run, cases: Cases) -> int:
     return len(rows)
 
 
+def erase(run: Run, content_ids: Iterable[str]) -> None:
+    """Erases what the decisions of contents were made from, what a model was shown of them and answered, and what
+    people wrote. The records stay, with the chain whole; they can no longer be made again. An exemplar that was made of
+    such a content stays: what is banned stays banned."""
+    from moderation.adjudicate import CACHE
+    from moderation.cases import Cases
+    from moderation.evidence import PAYLOADS
+    from moderation.exemplars import STATES, Exemplars
+
+    gone = set(content_ids)
+    audit = Audit(run.storage)
+    cases = Cases(audit)
+    theirs = [case for case in cases.every.values() if case.content_id in gone]
+    if not theirs:
+        return
+    held = {c.record.body["evidence"]["payload"] for c in cases.every.values() if c.content_id not in gone}
+    held |= {e.payload for e in Exemplars(run.storage, audit).every(states=STATES)}
+    for payload in {case.record.body["evidence"]["payload"] for case in theirs} - held - {""}:
+        run.storage.delete(f"{PAYLOADS}/{payload}.npz")
+    ids = {case.case_id for case in theirs}
+    about = [r for r in audit.records() if r.body.get("case_id") in ids or r.body.get("content_id") in gone]
+    audit.erase([r.record_id for r in about if r.personal])
+    for record in (r for case_id in ids for r in cases.opinions.get(case_id, ())):
+        run.storage.delete(f"{CACHE}/{record.body['key']}.json")
+
+
 def _features(current: Sequence[Case]) -> dict[str, Any]:
     decided = [case.decision for case in current]
     taken = [d.action for d in decided if d.enforced]

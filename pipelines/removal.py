@@ -20,7 +20,7 @@ from core.features import CONTENT, FAMILIES, FINGERPRINT, KEYPOINTS, SIDE_TABLES
 from core.keys import REMOVED
 from core.storage import Storage
 from core.tables import decode, encode, now_us, rows_to_table
-from pipelines import quarantine, skips
+from pipelines import moderate, quarantine, skips
 from pipelines.context import Run, local_root
 
 FOLDER = "removed"
@@ -195,6 +195,7 @@ def _erase(run: Run, content_ids: set[str]) -> None:
                 run.storage.write(part.path, encode(rows.filter(pa.compute.invert(dead)), view.group_rows))
     _forget_index(run, sorted(content_ids), purge=True)
     skips.forget(run, content_ids, erase=True)
+    moderate.erase(run, content_ids)
     quarantine.erase(run.storage, content_ids, now_us())
     for entry in run.storage.entries("runs"):
         if entry.path.endswith(".parquet"):

@@ -215,6 +215,23 @@ def test_a_removed_content_is_not_decided_of_again(house: House) -> None:
     assert house.online("with song")["action"] is None
 
 
+def test_what_a_decision_was_made_from_goes_when_its_content_is_erased(house: House) -> None:
+    ban(house)
+    house.scan()
+    cases = house.cases()
+    case = cases.current["with song", "banned-recordings", "audio"]
+    other = cases.current["plain", "banned-pictures", "image"]
+    removal.remove(house.run(), ["with song"], erase=True)
+    payloads = {p.stem for p in (house.store / "moderation/payloads").iterdir()}
+    assert case.record.body["evidence"]["payload"] not in payloads
+    assert other.record.body["evidence"]["payload"] in payloads
+    assert house.exemplars().get("banned-recordings/song.wav").payload in payloads
+    cases = house.cases()
+    assert Audit(open_storage(str(house.store))).verify().whole
+    assert "are gone" in " ".join(cases.replay(cases.every[case.case_id], patches).differences)
+    assert cases.replay(cases.every[other.case_id], patches).same
+
+
 def test_an_exemplar_that_floods_is_quarantined(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     ban(house)
     monkeypatch.setattr("moderation.exemplars.FLOOD_LEAST", 1)

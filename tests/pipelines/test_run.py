@@ -31,6 +31,7 @@ EVERYTHING = {
     "fingerprint": 6,
     "image": 1,
     "visual": 1,
+    "keypoints": 1,
     "text": 10,
     "text_signals": 10,
 }
