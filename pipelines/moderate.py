@@ -6,21 +6,26 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.features import CONTENT, MODERATION
 from core.keys import REMOVED, digest, work_key
 from core.storage import Storage
-from core.tables import now_us, rows_to_table
+from core.tables import decode, encode, now_us, rows_to_table
 from core.threads import one_algebra_thread
 from moderation.audit import Audit
 from moderation.policies import ACTIONS, Policy, parse_policies, shipped_policies
 from pipelines.context import Run, local_root
 
 if TYPE_CHECKING:
+    from moderation.banks import Bank
     from moderation.cases import Case, Cases
     from moderation.decisions import Decision, Judge
     from moderation.evidence import Evidence
@@ -28,7 +33,8 @@ if TYPE_CHECKING:
     from pipelines.media import StoreMedia
 
 POLICIES = "moderation/policies.yaml"  # the store's own; without it, those that ship
-SCANNED = "moderation/scanned.json"
+SEEN = "moderation/seen"
+SEEN_ROWS = pa.schema([("modality", pa.string()), ("content_id", pa.string()), ("key", pa.string())])
 FLOOD_DAYS = 28  # that an exemplar's matches are compared with
 
 
@@ -95,6 +101,51 @@ def scan(run: Run) -> dict[str, Any]:
     return summary
 
 
+class Rule:
+    """A policy as it applies to one modality: the exemplars of its banks and its calibration. Exemplars are made ready
+    to be compared with when they are first needed."""
+
+    def __init__(
+        self, policy: Policy, modality: str, every: Sequence[Exemplar], cases: Cases, banks: Exemplars
+    ) -> None:
+        chosen = [e for e in every if e.modality == modality and e.bank in (*policy.positive, *policy.negative)]
+        self.policy, self.modality = policy, modality
+        self.exemplars = {e.exemplar_id: e for e in chosen}
+        self.calibrated = cases.calibrated(policy, modality)
+        self._arrays = banks.arrays
+
+    @property
+    def name(self) -> str:
+        return f"{self.policy.id} {self.modality}"
+
+    @property
+    def version(self) -> str:
+        """Names what decides but the exemplars."""
+        from moderation.decisions import policy_version
+
+        known = self.calibrated
+        told = [known.calibration.version, known.threshold.value] if known else []
+        return digest([policy_version(self.policy), *told])
+
+    @property
+    def revisions(self) -> dict[str, int]:
+        return {name: e.revision for name, e in sorted(self.exemplars.items())}
+
+    @cached_property
+    def judge(self) -> Judge:
+        from moderation.calibration import LEAST_OF_A_KIND
+        from moderation.decisions import Judge
+
+        return Judge(self.policy, self.modality, self.bank(), self.calibrated, 2 * LEAST_OF_A_KIND)
+
+    def bank(self, among: Collection[str] | None = None) -> Bank:
+        from embedders.fingerprint import patches
+        from moderation.banks import Bank
+
+        chosen = [e for name, e in self.exemplars.items() if among is None or name in among]
+        return Bank(self.modality, chosen, self._arrays, patches)
+
+
 class Scan:
     """One look at a store's contents."""
 
@@ -106,35 +157,38 @@ class Scan:
         self.audit = Audit(run.storage)
         self.cases: Cases = Cases(self.audit)
         self.banks: Exemplars = Exemplars(run.storage, self.audit)
+        self.exemplars: list[Exemplar] = []
         self.looked_at = 0
-        self.known = _scanned(run.storage)
-        self._load()
-
-    def _load(self) -> None:
-        self.cases.refresh()
-        self.at = self.cases.at
-        self.exemplars: list[Exemplar] = self.banks.every(at=self.at)
+        self.seen = Seen.load(run.storage)
 
     def all(self) -> list[Case]:
         """Looks at whatever is due under every policy; returns the decisions that it led to."""
-        self._load()
+        self.cases.refresh()
+        at = self.cases.at
+        self.exemplars = self.banks.every(at=at)
         made: list[Case] = []
+        rules: list[Rule] = []
         for modality, keys in self.media.keys.items():
-            under = [p for p in self.policies if modality in p.modalities]
-            due: dict[str, list[Judge]] = defaultdict(list)
-            for policy in under:
-                judge = self._judge(policy, modality)
-                for content_id in self._due(judge, keys):
-                    due[content_id].append(judge)
+            under = [Rule(p, modality, self.exemplars, self.cases, self.banks) for p in self.policies]
+            under = [rule for rule in under if modality in rule.policy.modalities]
+            due: dict[str, list[Rule]] = defaultdict(list)
+            for rule in under:
+                for content_id in self._due(rule, keys):
+                    due[content_id].append(rule)
             self.run.progress("moderation", 0, len(due))
             found: list[tuple[str, Decision, Evidence]] = []
             for content_id, evidence in self.media.evidence(modality, sorted(due)):
-                for judge in due[content_id]:
-                    found += self._decided(judge, content_id, evidence)
+                for rule in due[content_id]:
+                    found += self._decided(rule, content_id, evidence)
                 self.looked_at += 1
                 self.run.progress("moderation", 1, 0)
-            made += self.cases.record(self.policies, found, bank_at=self.at)
-        self._remember()
+            made += self.cases.record(self.policies, found, bank_at=at)
+            rules += under
+        # Written after the decisions: a scan that is killed before is made again, and decides the same.
+        now = Seen(self.media.keys, {r.name: {"version": r.version, "exemplars": r.revisions} for r in rules})
+        if now != self.seen:
+            self.seen = now
+            now.save(self.run.storage)
         return made
 
     def floods(self) -> list[str]:
@@ -160,86 +214,84 @@ class Scan:
                 found.append(exemplar.exemplar_id)
         return found
 
-    def _judge(self, policy: Policy, modality: str) -> Judge:
-        from embedders.fingerprint import patches
-        from moderation.banks import Bank
-        from moderation.calibration import LEAST_OF_A_KIND
-        from moderation.decisions import Judge
-
-        chosen = [e for e in self.exemplars if e.bank in (*policy.positive, *policy.negative)]
-        bank = Bank(modality, chosen, self.banks.arrays, patches)
-        return Judge(policy, modality, bank, self.cases.calibrated(policy, modality), 2 * LEAST_OF_A_KIND)
-
-    def _due(self, judge: Judge, keys: Mapping[str, str]) -> Iterable[str]:
-        """The contents that a policy has not seen as they are; all of them after a change of the policy or its
-        calibration; after one of the exemplars, those that it may concern."""
-        before = self.known.get(_name(judge), {})
-        seen: Mapping[str, str] = before.get("contents", {})
-        fresh = {c for c, key in keys.items() if seen.get(c) != key}
-        if not judge.policy.feature and not len(judge.bank) and not before.get("exemplars"):
+    def _due(self, rule: Rule, keys: Mapping[str, str]) -> Iterable[str]:
+        """The contents that were not seen as they are; all of them after a change of the policy or its calibration;
+        after one of the exemplars, those that it may concern."""
+        before = self.seen.rules.get(rule.name, {})
+        known, now = before.get("exemplars", {}), rule.revisions
+        if not rule.policy.feature and not now and not known:
             return ()  # nothing to compare with, now and before
-        if before.get("rules") != _rules(judge):
+        if before.get("version") != rule.version:
             return keys
-        known, now = before.get("exemplars", {}), _revisions(judge)
+        seen = self.seen.contents.get(rule.modality, {})
+        fresh = {c for c, key in keys.items() if seen.get(c) != key}
         if known == now:
             return fresh
-        if judge.policy.detector == "similarity":
+        if rule.policy.detector == "similarity":
             return keys  # a product of matrices: whatever is near any exemplar may now be nearer
         touched = {e for e in {*known, *now} if known.get(e) != now.get(e)}
         cited = {
             case.content_id
             for case in self.cases.current.values()
-            if case.decision.policy_id == judge.policy.id and touched & {c.exemplar_id for c in case.decision.cited}
+            if case.decision.policy_id == rule.policy.id and touched & {c.exemplar_id for c in case.decision.cited}
         }
-        return fresh | (cited & set(keys)) | self._matched(judge, touched, set(keys) - fresh - cited)
+        return fresh | (cited & set(keys)) | self._matched(rule, touched, set(keys) - fresh - cited)
 
-    def _matched(self, judge: Judge, touched: set[str], contents: set[str]) -> set[str]:
+    def _matched(self, rule: Rule, touched: set[str], contents: set[str]) -> set[str]:
         """The contents that hold a copy of some exemplars: what is new is matched with the whole past."""
-        from embedders.fingerprint import patches
-        from moderation.banks import Bank
-
-        some = [e for name, e in judge.bank.exemplars.items() if name in touched]
-        if not some or not contents:
+        if not touched & set(rule.exemplars) or not contents:
             return set()
-        bank = Bank(judge.modality, some, self.banks.arrays, patches)
-        found = set()
-        for content_id, evidence in self.media.evidence(judge.modality, sorted(contents)):
+        bank, found = rule.bank(touched), set()
+        for content_id, evidence in self.media.evidence(rule.modality, sorted(contents)):
             self.looked_at += 1
             if bank.copies(evidence):
                 found.add(content_id)
         return found
 
-    def _decided(self, judge: Judge, content_id: str, evidence: Evidence) -> Iterable[tuple[str, Decision, Evidence]]:
+    def _decided(self, rule: Rule, content_id: str, evidence: Evidence) -> Iterable[tuple[str, Decision, Evidence]]:
         """The decision, where it is another than the one that stands."""
         from moderation.cases import withdrawn
 
-        before = self.cases.current.get((content_id, judge.policy.id, judge.modality))
+        before = self.cases.current.get((content_id, rule.policy.id, rule.modality))
         if before is not None and before.by != "machine" and _same_medium(before, evidence):
             return []  # people have decided of this very medium
-        decision = judge.decide(content_id, evidence)
+        decision = rule.judge.decide(content_id, evidence)
         if decision is None:
             if before is None or not before.decision.tier:
                 return []
-            return [(content_id, _under(judge, withdrawn(before.decision)), evidence)]
+            gone = replace(withdrawn(before.decision), policy_version=rule.judge.version)
+            return [(content_id, gone, evidence)]
         if before is not None and before.decision.same == decision.same:
             return []
         return [(content_id, decision, evidence)]
 
-    def _remember(self) -> None:
-        """What was looked at. Written after the decisions: a scan that is killed before is made again, and decides the
-        same, so that nothing is recorded twice."""
-        state = {}
-        for policy in self.policies:
-            for modality in policy.modalities:
-                judge = self._judge(policy, modality)
-                state[_name(judge)] = {
-                    "rules": _rules(judge),
-                    "exemplars": _revisions(judge),
-                    "contents": self.media.keys[modality],
-                }
-        if state != self.known:
-            self.known = state
-            self.run.storage.write(SCANNED, json.dumps(state).encode())
+
+@dataclass(frozen=True)
+class Seen:
+    """What the last scan looked at: the key of every content's evidence by modality, and the version and exemplars of
+    every rule."""
+
+    contents: Mapping[str, Mapping[str, str]]
+    rules: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, storage: Storage) -> Seen:
+        try:
+            rules = json.loads(storage.read(f"{SEEN}.json"))
+            rows = decode(storage.read(f"{SEEN}.parquet"))
+        except (FileNotFoundError, ValueError):
+            return cls({}, {})
+        contents: dict[str, dict[str, str]] = defaultdict(dict)
+        for modality, content_id, key in zip(*(rows[n].to_pylist() for n in SEEN_ROWS.names), strict=True):
+            contents[modality][content_id] = key
+        return cls(contents, rules)
+
+    def save(self, storage: Storage) -> None:
+        # In this order: contents that are told as seen under older rules are looked at once more.
+        rows = [(m, c, key) for m, keys in self.contents.items() for c, key in keys.items()]
+        columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]
+        storage.write(f"{SEEN}.parquet", encode(pa.table(columns, schema=SEEN_ROWS)))
+        storage.write(f"{SEEN}.json", json.dumps(self.rules).encode())
 
 
 def commit(run: Run, cases: Cases) -> int:
@@ -312,35 +364,8 @@ def _features(current: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def _name(judge: Judge) -> str:
-    return f"{judge.policy.id} {judge.modality}"
-
-
-def _rules(judge: Judge) -> str:
-    known = judge.calibrated
-    return digest([judge.version, known.calibration.version if known else "", known.threshold.value if known else None])
-
-
-def _revisions(judge: Judge) -> dict[str, int]:
-    return {name: e.revision for name, e in sorted(judge.bank.exemplars.items())}
-
-
 def _same_medium(case: Case, evidence: Evidence) -> bool:
     held = case.record.body["evidence"]
     if evidence.sha256:
         return bool(held["sha256"] == evidence.sha256)
     return bool(held["text_hash"] == evidence.text_hash)
-
-
-def _under(judge: Judge, decision: Decision) -> Decision:
-    from dataclasses import replace
-
-    return replace(decision, policy_version=judge.version)
-
-
-def _scanned(storage: Storage) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(storage.read(SCANNED))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found
