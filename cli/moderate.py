@@ -19,6 +19,7 @@ In a store:
   earmark moderate add banned-recordings --content "episode 7" --modality audio
   earmark moderate import banned-pictures list.csv
   earmark moderate exemplars                     the banks;  state, confirm and deconfirm change one
+  earmark moderate look picture.jpg --bank banned-pictures
   earmark moderate scan                          decide now what is new or changed (every run does)
   earmark moderate decisions --action review     what stands;  show ID tells everything of one
   earmark moderate queue --by bob                what waits for bob;  verdict and appeal settle it
@@ -71,6 +72,10 @@ def _exemplars(action: Any) -> None:
     add.add_argument("--by", default="", metavar="NAME", help="who adds them")
     exemplars = action("exemplars", "the exemplars and what reviewers think of them")
     exemplars.add_argument("--bank", metavar="BANK")
+    look = action("look", "what of the store's exemplars a file is a copy of, or like")
+    look.add_argument("file", type=Path, metavar="FILE")
+    look.add_argument("--bank", nargs="+", default=[], metavar="BANK", help="only in these")
+    look.add_argument("--tag", nargs="+", default=[], metavar="TAG", help="only with all of these")
     state = action("state", "put an exemplar into a state: what it led to is undone when it leaves use")
     state.add_argument("exemplar", metavar="EXEMPLAR")
     state.add_argument("state", choices=("shadow", "active", "quarantined", "retired"))

@@ -124,6 +124,30 @@ def exemplars(args: argparse.Namespace) -> int:
     return 0
 
 
+def look(args: argparse.Namespace) -> int:
+    from pipelines.exemplars import look_up
+    from skips.picture import hms
+
+    found = look_up(_storage(args), args.file, banks=args.bank, tags=args.tag)
+    if args.json:
+        rows = [
+            {**m.to_dict(), "bank": e.bank, "state": e.state, "tags": list(e.tags), "opinions": dict(e.opinions)}
+            for m, e in found
+        ]
+        print_json({"path": str(args.file), "matches": rows})
+        return 0
+    columns = [("exemplar", "left"), ("state", "left"), ("found by", "left"), ("score", "right")]
+    columns += [("from to", "left"), ("from in exemplar", "right")]
+    shown = []
+    for m, e in found:
+        where = "" if m.start_s is None or m.end_s is None else f"{hms(m.start_s, True)} to {hms(m.end_s, True)}"
+        there = "" if m.exemplar_start_s is None else hms(m.exemplar_start_s, True)
+        shown.append([m.exemplar, e.state, m.tier, f"{m.score:.2f}", where, there])
+    title = f"{args.file.name} matches {len(found)} exemplars"
+    console().print(table(title, columns, shown) if shown else f"[bold]{title}[/]")
+    return 0
+
+
 def state(args: argparse.Namespace) -> int:
     with _writing(args) as run:
         found = _banks(run).set_state(args.exemplar, args.state, by=getpass.getuser(), reason=args.reason)

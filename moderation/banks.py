@@ -64,16 +64,17 @@ class Bank:
 
     def copies(self, evidence: Evidence) -> list[Match]:
         """The exemplars that the content is, or holds, a copy of, by the first two tiers."""
-        exact = {e for own in (evidence.sha256, evidence.text_hash) if own for e in self._same.get(own, ())}
+        exact = set(self._same.get(evidence.sha256, ()))
+        worded = set(self._same.get(evidence.text_hash, ())) - exact
         found: list[Match] = []
         if self.modality == "image" and "pdq" in evidence.arrays:
             found = self._copies.match(_hashes(evidence.arrays, {}))
         elif self.modality == "audio" and "frames" in evidence.arrays:
             found = self._copies.match(evidence.arrays["frames"])
-        tier = "hash" if self.modality == "text" else "exact"
         # Of the same audio, where it begins and ends is known as well.
         timed = {m.exemplar for m in found if m.start_s is not None}
-        same = [Match(e, self.modality, tier, 1.0) for e in sorted(exact - timed)]
+        same = [Match(e, self.modality, "exact", 1.0) for e in sorted(exact - timed)]
+        same += [Match(e, self.modality, "hash", 1.0) for e in sorted(worded)]
         return best_first([*same, *(_exact(m) if m.exemplar in exact else m for m in found)])
 
     def likeness(self, evidence: Evidence) -> dict[str, float]:

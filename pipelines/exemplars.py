@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from core.errors import BadItem, CatalogError, NotFound
 from core.storage import Storage
 from moderation.evidence import Evidence, store_arrays
 from moderation.exemplars import Exemplar, Exemplars, draft_of
+from moderation.matches import Match, best_first
+from moderation.texts import LEAST_LIKENESS
 from pipelines.context import Run
 from pipelines.match import Looker, kind_of
 from pipelines.skip_folder import files_under
@@ -56,6 +58,35 @@ def add_files(
         told("exemplars", 1, 0)
     result.exemplars = Exemplars(storage).add_all(drafts, by)
     return result
+
+
+def look_up(
+    storage: Storage,
+    path: Path,
+    *,
+    banks: Collection[str] = (),
+    tags: Collection[str] = (),
+    limits: MediaLimits = MediaLimits(),  # noqa: B008
+) -> list[tuple[Match, Exemplar]]:
+    """What of a store's exemplars, in some banks and with all of some tags, a file is a copy of or like: the surest
+    first, the shadows as well. Raises `CatalogError` and `BadItem`."""
+    from embedders.fingerprint import patches
+    from moderation.banks import Bank
+
+    if kind_of(path) is None or not path.is_file():
+        raise CatalogError(f"{path} is no picture, audio or text")
+    held = Exemplars(storage)
+    chosen = [e for e in held.every(set(banks) or None) if set(tags) <= set(e.tags)]
+    found, _ = Looker(limits).evidence(path)
+    bank = Bank(found.modality, chosen, held.arrays, patches)
+    matches = bank.copies(found)
+    known = {m.exemplar for m in matches}
+    alike = [
+        Match(name, found.modality, "embedding", min(1.0, value))
+        for name, value in bank.likeness(found).items()
+        if name not in known and value >= LEAST_LIKENESS
+    ]
+    return [(m, bank.exemplars[m.exemplar]) for m in best_first([*matches, *alike])]
 
 
 def add_contents(

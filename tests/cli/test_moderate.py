@@ -134,6 +134,11 @@ def test_a_case_from_the_exemplar_to_the_appeal(store: Path, capsys: pytest.Capt
     where = ("--store", store / "store")
     _, added = told(capsys, "add", "abusive-language", store / "words.txt", "--state", "active", "--by", "ada", *where)
     assert added == {"exemplars": ["abusive-language/words.txt"], "failures": []}
+    _, looked = told(capsys, "look", store / "words.txt", "--bank", "abusive-language", *where)
+    assert [(m["exemplar"], m["tier"], m["state"]) for m in looked["matches"]] == [
+        ("abusive-language/words.txt", "exact", "active")
+    ]
+    assert told(capsys, "look", store / "words.txt", "--tag", "nothing", *where)[1]["matches"] == []
     _, scanned = told(capsys, "scan", *where)
     assert scanned["actions"] == {"review": 1}
     _, found = told(capsys, "decisions", "--only", "review", *where)
@@ -188,6 +193,7 @@ def test_texts_for_people_and_clear_errors(store: Path, capsys: pytest.CaptureFi
     for command, error in (
         (["show", "zzz"], "no decision 'zzz'"),
         (["replay"], "--all"),
+        (["look", str(tmp_path / "film.mkv")], "is no picture, audio or text"),
         (["add", "bank"], "give files and folders"),
         (["add", "bank", str(tmp_path / "nothing")], "is not a folder"),
         (["add", "bank", "--content", "nobody", "--modality", "text"], "'nobody' has no text"),
