@@ -11,7 +11,7 @@ import numpy as np
 from moderation.evidence import Evidence
 from moderation.exemplars import Exemplar
 from moderation.matches import Match, best_first
-from moderation.pictures import PictureBank, PictureHashes
+from moderation.pictures import PDQ_DISTANCE, PictureBank, PictureHashes
 from moderation.sounds import SoundBank
 from moderation.texts import text_hash
 from skips.join import Patcher
@@ -62,13 +62,14 @@ class Bank:
         if self.modality == "audio" and "frames" in arrays:
             self._copies.add(exemplar_id, arrays["frames"])
 
-    def copies(self, evidence: Evidence) -> list[Match]:
-        """The exemplars that the content is, or holds, a copy of, by the first two tiers."""
+    def copies(self, evidence: Evidence, distance: int = PDQ_DISTANCE) -> list[Match]:
+        """The exemplars that the content is, or holds, a copy of, by the first two tiers; PDQ hashes may differ in
+        `distance` bits."""
         exact = set(self._same.get(evidence.sha256, ()))
         worded = set(self._same.get(evidence.text_hash, ())) - exact
         found: list[Match] = []
         if self.modality == "image" and "pdq" in evidence.arrays:
-            found = self._copies.match(_hashes(evidence.arrays, {}))
+            found = self._copies.match(_hashes(evidence.arrays, {}), distance)
         elif self.modality == "audio" and "frames" in evidence.arrays:
             found = self._copies.match(evidence.arrays["frames"])
         # Of the same audio, where it begins and ends is known as well.

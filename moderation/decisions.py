@@ -133,7 +133,7 @@ class Judge:
         return self._alike(evidence, cited)
 
     def _copies(self, evidence: Evidence) -> tuple[float | None, str, list[Cited]]:
-        found = [m for m in self.bank.copies(evidence) if m.tier in FIRST_TIERS]
+        found = self.bank.copies(evidence, self.policy.distance)
         cited = [
             Cited(
                 m.exemplar,

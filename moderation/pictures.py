@@ -61,9 +61,10 @@ class PictureBank:
         if hashes.quality >= PDQ_QUALITY:
             self._hashes.add(hashes.pdq[:1], [number])
 
-    def match(self, hashes: PictureHashes) -> list[Match]:
-        """The exemplars that the picture is a copy of, the surest first."""
-        return best_first([*self._by_hash(hashes), *self._by_keypoints(hashes)])
+    def match(self, hashes: PictureHashes, distance: int = PDQ_DISTANCE) -> list[Match]:
+        """The exemplars that the picture is a copy of, the surest first; hashes may differ in `distance` bits."""
+        near = [m for m in self._by_hash(hashes) if m.distance is None or m.distance <= distance]
+        return best_first([*near, *self._by_keypoints(hashes)])
 
     def _by_hash(self, hashes: PictureHashes) -> list[Match]:
         if hashes.quality < PDQ_QUALITY or not len(self._hashes):

@@ -18,6 +18,7 @@ ACTIONS = ("none", "flag", "review", "restrict", "remove")  # from the mildest
 AUTOMATIC = ("restrict", "remove")  # taken without a person: only where precision is proven
 DETECTORS = ("copy", "similarity", "classifier")
 MAX_POLICIES, MAX_TEXT = 1_000, 20_000
+MOST_BITS = 31  # of 256 between the PDQ hashes of a picture and its copy
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Policy:
     `vectors`), `classifier` (the score in `feature`, `view.column`). `positive` and `negative` are banks of exemplars
     of what breaks it and of what only looks like that. `ladder` gives the least calibrated score of each action, which
     rises with the action; `target_precision` is what an automatic action must be proven to reach. `enforced` is the
-    share of contents whose actions are taken; the rest is only recorded.
+    share of contents whose actions are taken; the rest is only recorded. `distance` is how many bits PDQ hashes of
+    copies may differ in.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Policy:
     enforced: float = 1.0
     vectors: str = ""
     feature: str = ""
+    distance: int = MOST_BITS
 
     def action(self, score: float) -> str:
         """The severest action whose least score is reached."""
@@ -67,7 +70,7 @@ class Policy:
         found["banks"] = {"positive": list(self.positive), "negative": list(self.negative)}
         found |= {"target_precision": self.target_precision, "ladder": dict(self.ladder), "enforced": self.enforced}
         found |= {name: value for name in ("vectors", "feature") if (value := getattr(self, name))}
-        return found
+        return found if self.distance == MOST_BITS else {**found, "distance": self.distance}
 
 
 def shipped_policies() -> list[Policy]:
@@ -116,7 +119,7 @@ def parse_policies(text: str, source: str) -> list[Policy]:
 
 SETTINGS = (
     "id", "title", "clauses", "modalities", "detector", "banks", "target_precision", "ladder", "enforced", "vectors",
-    "feature",
+    "feature", "distance",
 )  # fmt: skip
 
 
@@ -144,6 +147,7 @@ def _policy(values: Mapping[str, Any], where: str) -> Policy:
             empty=True,
         ),
         feature=_text(values.get("feature", ""), f"{where}: feature", empty=True),
+        distance=_bits(values.get("distance", MOST_BITS), f"{where}: distance"),
     )
     if not policy.id.replace("-", "").replace("_", "").replace(".", "").isalnum() or not policy.id.isascii():
         raise ConfigError(f"{where}: an id is made of letters, digits, dots, dashes and underscores")
@@ -220,6 +224,12 @@ def _share(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ConfigError(f"{where} must be a number from 0 to 1, not {value!r}")
     return float(value)
+
+
+def _bits(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_BITS:
+        raise ConfigError(f"{where} must be a whole number of bits from 0 to {MOST_BITS}, not {value!r}")
+    return value
 
 
 def _ladder(value: Any, where: str) -> dict[str, float]:

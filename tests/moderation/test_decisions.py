@@ -75,6 +75,19 @@ def test_a_list_of_hashes_alone_finds_pictures(store: Exemplars, photographs: di
     assert found is not None and found.tier == "hash"
 
 
+def test_a_policy_may_ask_for_nearer_hashes(store: Exemplars) -> None:
+    rng = np.random.default_rng(1)
+    bits = rng.integers(0, 2, 256).astype(np.uint8)
+    near = bits.copy()
+    near[:20] ^= 1  # twenty bits apart
+    store.add("banned-pictures", "image", {"pdq": np.packbits(bits).tobytes().hex()}, name="list", state="active")
+    nothing = {"points": np.empty((0, 2), np.float32), "descriptors": np.empty((0, 128), np.uint8)}
+    arrays = {"pdq": np.packbits(near)[None], "quality": np.array(100), "size": np.array([8, 8]), **nothing}
+    for distance, found in ((31, True), (20, True), (19, False)):
+        policy = replace(SHIPPED["banned-pictures"], distance=distance)
+        assert (judge(policy, "image", store).decide("c", Evidence("image", "x", arrays)) is not None) == found
+
+
 def test_shadows_are_named_and_do_nothing(store: Exemplars, photographs: dict[str, np.ndarray]) -> None:
     banned(store, "banned-pictures", photographs["cat"], "cat", state="shadow")
     found = judge(SHIPPED["banned-pictures"], "image", store).decide("content", picture(photographs["cat"]))

@@ -83,6 +83,7 @@ def test_what_is_left_out_has_a_default() -> None:
         ({"target_precision": "high"}, "target_precision must be a number from 0 to 1"),
         ({"enforced": 1.5}, "enforced must be a number from 0 to 1, not 1.5"),
         ({"enforced": True}, "enforced must be a number"),
+        ({"distance": 32}, "distance must be a whole number of bits from 0 to 31, not 32"),
         ({"ladder": {}}, "one at least"),
         ({"ladder": {"none": 0.1}}, "'none' is not known"),
         ({"ladder": {"flag": 0.5, "review": 0.5}}, "must rise from flag to review"),
