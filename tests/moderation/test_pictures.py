@@ -9,7 +9,7 @@ from PIL import Image
 from bench.photographs import EDITS
 from moderation.pictures import PictureBank
 from pipelines.match import picture_hashes
-from tests.moderation.conftest import PHOTOGRAPHS
+from tests.conftest import PHOTOGRAPHS
 
 
 @pytest.fixture(scope="module")
