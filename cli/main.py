@@ -32,7 +32,7 @@ COMMANDS = {
     "features": ("cli.features", "fetch the features of contents from the online store"),
     "duplicates": ("cli.duplicates", "groups of contents that are nearly the same"),
     "skips": ("cli.skips", "what a listener can skip: intros, outros, ads, jingles, recaps, silence"),
-    "moderate": ("cli.moderate", "copies of banned pictures, recordings and texts; policies"),
+    "moderate": ("cli.moderate", "copies of banned pictures, recordings and texts: banks, decisions, review, audit"),
     "training-set": ("cli.training_set", "point-in-time join: features as they were known at each row's time"),
     "status": ("cli.status", "what the store holds, and who writes to it"),
     "consistency": ("cli.consistency", "compare a sample of the online store with the offline store"),

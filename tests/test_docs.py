@@ -31,8 +31,8 @@ def test_commands_and_options_exist(path: Path, capsys: pytest.CaptureFixture[st
     for block in re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL):
         for command, rest in re.findall(r"^earmark ([a-z-]+)(.*)$", block, re.MULTILINE):
             assert command in COMMANDS, command
-            own = {"pipeline": "compile|local|graph", "moderate": "match|policies"}.get(command)
-            actions = re.findall(rf"^ ({own})", rest) if own else []
+            # The first word after these is an action, which has options of its own.
+            actions = re.findall(r"^ ([a-z]+)", rest) if command in ("pipeline", "moderate") else []
             with pytest.raises(SystemExit):
                 main([command, *actions, "--help"])
             known = capsys.readouterr().out

@@ -71,6 +71,7 @@ def test_a_store_agrees_with_itself(enriched: Path) -> None:
         "audio": 3,
         "image": 1,
         "skips": 0,  # tracks have no markers
+        "moderation": 0,  # no exemplar, no decision
     }
 
 
