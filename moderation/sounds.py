@@ -13,7 +13,7 @@ import numpy as np
 
 from moderation.matches import Match
 from skips import bank
-from skips.frames import FRAME_S, Extent, Line, Sound, extent, lined_up, self_likeness
+from skips.frames import FRAME_S, Extent, Line, Sound, extent, lined_up, monotonous
 from skips.join import Chain, Patcher, chains
 from skips.patch_index import Patches, PatchIndex
 
@@ -28,7 +28,6 @@ LINED_UP, LINED_UP_S = 12, 5.0  # patches of a content on one line, and over how
 SURE = 70.0  # nats
 RATE = 0.9  # nats a frame
 LIKENESS = 0.4  # of movement
-MONOTONOUS = 0.5  # self-likeness within a second: a hum or a beat is nobody's recording
 
 
 @dataclass
@@ -77,7 +76,7 @@ def _heard(exemplar: Sound, sound: Sound, chain: Chain) -> tuple[Line, Extent] |
         if len(np.unique(chain.there)) < LINED_UP or (chain.last - chain.first) * FRAME_S < LINED_UP_S:
             return None
         line, far = line or Line(1.0, chain.offset), _chained(chain)
-    if line is None or self_likeness(exemplar.movement[int(far.start) : int(far.end)]) > MONOTONOUS:
+    if line is None or monotonous(exemplar.movement[int(far.start) : int(far.end)]):
         return None
     return line, far
 

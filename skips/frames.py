@@ -135,6 +135,17 @@ def self_likeness(form: np.ndarray, lags: range = range(6, 41)) -> float:
     return max(found)
 
 
+MONOTONOUS = 0.8  # self-likeness within a second from which a stretch is a beat or a ringing: spots reach .57
+HUMMING, HUMMING_DB = 0.5, 3.5  # and from which it is a hum, where it moves less than that: spots move over 4 dB
+
+
+def monotonous(movement: np.ndarray) -> bool:
+    """Whether a stretch of movement (n, bands) is alike all along: nothing then tells one place in it from another, nor
+    it from the same hum or beat elsewhere."""
+    least = HUMMING if np.sqrt(np.mean(movement**2)) < HUMMING_DB else MONOTONOUS
+    return self_likeness(movement) > least
+
+
 def evidence(like: np.ndarray, table: tuple[tuple[float, float], ...]) -> np.ndarray:
     """Log-likelihood ratios, nats a frame."""
     at, ratio = np.array(table).T

@@ -27,7 +27,7 @@ from skips.frames import (
     edge,
     extent,
     lined_up,
-    self_likeness,
+    monotonous,
 )
 from skips.join import Chain
 from skips.overlaps import by_recording, kept_apart, outside
@@ -48,8 +48,6 @@ JURY = 24  # occurrences that an edge is sought with
 MARGIN = 96  # frames around a motif that its clip has, 3 s
 EDGE = 94  # frames around a template that the jury hears, 3 s
 MISSING = 78  # frames that must be lacking before an occurrence counts as a part, 2.5 s
-MONOTONOUS = 0.8  # self-likeness within a second from which a stretch is a beat or a ringing: spots reach .57
-HUMMING, HUMMING_DB = 0.5, 3.5  # and from which it is a hum, where it moves less than that: spots move over 4 dB
 DIFFERENT = -1.6  # nats a frame below which a stretch is another sound
 
 
@@ -233,20 +231,12 @@ def _motifs(pairs: Sequence[Pair], sounds: Sounds) -> list[Motif]:
         if len(group) < 2:
             continue
         motif, others = _motif(group, found, links, sounds)
-        if len(motif.occurrences) > 1 and not _monotonous(motif):
+        if len(motif.occurrences) > 1 and not monotonous(motif.clip.movement[int(motif.start) : int(motif.end)]):
             made.append(motif)
         # Two ads that begin with the same bars hang together by these; what is no part of the one may be the other.
         if len(others) < len(group):
             waiting += _groups(others, links)
     return made
-
-
-def _monotonous(motif: Motif) -> bool:
-    """Whether all of a motif is alike: nothing then tells one place in it from another, nor it from the same hum or
-    beat elsewhere."""
-    movement = motif.clip.movement[int(motif.start) : int(motif.end)]
-    least = HUMMING if np.sqrt(np.mean(movement**2)) < HUMMING_DB else MONOTONOUS
-    return self_likeness(movement) > least
 
 
 Links = dict[int, list[tuple[int, Line, float]]]  # stretch → (other stretch, line to it, score)
