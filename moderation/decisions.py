@@ -23,7 +23,7 @@ from moderation.policies import ACTIONS, AUTOMATIC, Policy
 KIND = "decision"  # of record
 VERSION = 1  # raised when the same inputs may lead elsewhere
 FIRST_TIERS = ("exact", "hash", "fingerprint")
-# What a match of the first tiers is worth before labels say so: `bench` has next to no false ones among unrelated pairs.
+# What a match of the first tiers is worth before labels say so: `bench` has next to no false ones.
 WORTH = {"exact": 1.0, "hash": 0.97, "fingerprint": 0.95}
 LIKE = 0.5  # likeness to an exemplar from which what was never calibrated is worth a look
 CITED = 5  # matches that a decision names
