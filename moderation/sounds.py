@@ -24,7 +24,10 @@ FAINT, CANDIDATES = (
     12,
 )  # cosine from which a patch may be an exemplar's; exemplars' patches that it is compared with
 LEAST_S = 3.0  # of a match
-LINED_UP, LINED_UP_S = 12, 5.0  # patches of a content on one line, and over how long: chance reaches 8 over 2.7 s
+LINED_UP, LINED_UP_S = (
+    12,
+    5.0,
+)  # patches of a content on one line, and over how long: chance reaches 12 over 1.9 s, 10 over 2.7
 SURE = 70.0  # nats
 RATE = 0.9  # nats a frame
 LIKENESS = 0.4  # of movement

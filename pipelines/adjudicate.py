@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
-from moderation.adjudicate import MAX_EXAMPLES, Adjudicator, Example, Question, Verdict
+from moderation.adjudicate import MAX_EXAMPLES, Adjudicator, Example, Question
 from moderation.audit import Audit
 from moderation.cases import OPINION, Case, Cases
 from moderation.exemplars import Exemplar, Exemplars
@@ -54,23 +53,3 @@ def question_of(case: Case, policy: Policy, content: str, exemplars: dict[str, E
         if words and len(sides[cited.side]) < MAX_EXAMPLES:
             sides[cited.side].append(Example(cited.exemplar_id, words))
     return Question(policy, content, tuple(sides["positive"]), tuple(sides["negative"]))
-
-
-def opinions_of(cases: Cases, case: Case) -> Sequence[Verdict]:
-    """What models said of a case, for reviewers to see."""
-    found = []
-    for record in cases.opinions.get(case.case_id, ()):
-        words = cases.audit.personal(record)
-        body = record.body
-        found.append(
-            Verdict(
-                body["label"],
-                body["clause"],
-                words.get("quote") or "",
-                tuple(body["exemplars"]),
-                words.get("reason") or "",
-                body["problem"],
-                body["key"],
-            )
-        )
-    return found

@@ -199,8 +199,11 @@ class Scan:
         counts: dict[str, Counter[int]] = defaultdict(Counter)
         for case in self.cases.every.values():
             age = (today - datetime.fromisoformat(case.record.at).date()).days
-            if age <= FLOOD_DAYS:
-                for cited in case.decision.cited[:1]:
+            before = self.cases.every.get(case.supersedes)
+            # What is only decided anew, after a change of the policy or by people, is no new match.
+            known = {c.exemplar_id for c in before.decision.cited} if before else set()
+            for cited in case.decision.cited[:1]:
+                if age <= FLOOD_DAYS and cited.exemplar_id not in known:
                     counts[cited.exemplar_id][age] += 1
         found = []
         for exemplar in self.exemplars:

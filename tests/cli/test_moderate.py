@@ -168,7 +168,7 @@ def test_a_case_from_the_exemplar_to_the_appeal(store: Path, capsys: pytest.Capt
     assert sample["contents"] == ["prose"]
     _, missed = told(capsys, "sampled", "abusive-language", "prose", "allowed", "--by", "ada", *where)
     assert (missed["seen"], missed["wrong"]) == (1, 0)
-    # A record that was cut off is seen with the head that was kept.
+    # A record that was changed is seen.
     blocks = sorted((store / "store/moderation/audit/blocks").iterdir())
     kept = blocks[0].read_bytes()
     blocks[0].write_bytes(kept.replace(b"abusive", b"abused!"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,6 @@ def test_what_a_decision_was_made_from_goes_when_its_content_is_erased(house: Ho
 
 def test_an_exemplar_that_floods_is_quarantined(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     ban(house)
-    monkeypatch.setattr("moderation.exemplars.FLOOD_LEAST", 1)
     monkeypatch.setattr("moderation.exemplars.flooded", lambda today, earlier: today > 0)
     summary = house.scan()
     assert set(summary["quarantined"]) == {
@@ -244,6 +244,22 @@ def test_an_exemplar_that_floods_is_quarantined(house: House, monkeypatch: pytes
     }
     assert house.exemplars().get("banned-recordings/song.wav").state == "quarantined"
     assert house.standing() == {}
+
+
+def test_what_is_only_decided_anew_is_no_flood(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ban(house)
+    house.scan()
+    counted: list[int] = []
+    monkeypatch.setattr("moderation.exemplars.flooded", lambda today, earlier: bool(counted.append(today)))
+    text = (
+        resources.files("moderation")
+        .joinpath("data/policies.yaml")
+        .read_text()
+        .replace("restrict: 0.9", "restrict: 0.8")
+    )
+    open_storage(str(house.store)).write(moderate.POLICIES, text.encode())
+    assert house.scan()["decided"] == 2  # both policies of copies are others now
+    assert counted == [1, 1, 1]  # and each exemplar has matched once
 
 
 @pytest.mark.parametrize("what", ["evidence", "exemplar", "record"])
@@ -272,7 +288,7 @@ def test_a_replay_sees_whatever_was_changed(house: House, what: str) -> None:
 
 def test_a_model_says_what_it_thinks_of_what_waits(house: House, tmp_path: Path) -> None:
     from moderation.adjudicate import Adjudicator, Budget, Endpoint
-    from pipelines.adjudicate import adjudicate, opinions_of
+    from pipelines.adjudicate import adjudicate
     from tests.moderation.test_adjudicate import Server, completion, reply
 
     ban(house)
@@ -291,12 +307,12 @@ def test_a_model_says_what_it_thinks_of_what_waits(house: House, tmp_path: Path)
     cases = house.cases()
     for content_id in waiting:
         case = cases.current[content_id, "abusive-language", "text"]
-        (said,) = opinions_of(cases, case)
-        assert (said.label, said.quote) == ("violates", "you people are vermin")
+        (said,) = cases.opinions[case.case_id]
+        assert said.body["label"] == "violates" and cases.audit.personal(said)["quote"] == "you people are vermin"
         assert cases.replay(case, patches).same
         assert case.decision.action == "review"  # people decide
     # A reply that was changed is seen, and so is one that is gone.
-    path = f"moderation/adjudications/{said.key}.json"
+    path = f"moderation/adjudications/{said.body['key']}.json"
     kept = run.storage.read(path)
     run.storage.write(path, kept.replace(b"violates", b"allowed"))
     assert "says allowed, not violates" in " ".join(cases.replay(case, patches).differences)
