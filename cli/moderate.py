@@ -152,7 +152,9 @@ def run(args: argparse.Namespace) -> int:
         from cli.moderate_match import match
 
         return match(args)
-    from cli import moderate_store
+    from cli import moderate_review, moderate_store
 
-    found: int = getattr(moderate_store, args.action.replace("import", "import_"))(args)
+    name = args.action.replace("import", "import_")
+    room = moderate_store if hasattr(moderate_store, name) else moderate_review
+    found: int = getattr(room, name)(args)
     return found

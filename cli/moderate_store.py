@@ -1,18 +1,14 @@
-"""`earmark moderate` in a store: banks, decisions, review and audit."""
+"""`earmark moderate` in a store: policies, banks, decisions and audit."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import getpass
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from cli.common import console, local_store, open_run, print_json, progress_bar, table
-
-SHORT = 12  # characters of an id that are shown
+from cli.common import console, print_json, progress_bar, table
+from cli.moderation import SHORT, cases_of, described, print_cases, store_of, writing
 
 
 def policies(args: argparse.Namespace) -> int:
@@ -25,9 +21,9 @@ def policies(args: argparse.Namespace) -> int:
     if args.file is not None:
         found = load_policies(args.file)
     else:
-        found = moderate.store_policies(_storage(args)) if args.store else _shipped()
+        found = moderate.store_policies(store_of(args)) if args.store else _shipped()
     if args.use:
-        with _writing(args) as run:
+        with writing(args) as run:
             run.storage.write(moderate.POLICIES, args.file.read_bytes())
     if args.json:
         print_json({"policies": [policy.to_dict() for policy in found]})
@@ -51,7 +47,7 @@ def add(args: argparse.Namespace) -> int:
     if bool(args.paths) == bool(args.content) or (args.content and not args.modality):
         raise ConfigError("give files and folders, or --content with --modality")
     by = args.by or getpass.getuser()
-    with _writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
+    with writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
         on_step("add exemplars")
         if args.content:
             found = add_contents(run, args.bank, args.modality, args.content, state=args.state, by=by)
@@ -70,7 +66,7 @@ def import_(args: argparse.Namespace) -> int:
     except OSError as error:
         raise CatalogError(f"the list {args.file} cannot be read: {error}") from error
     drafts, wrong = read_hash_list(data, args.bank, source=args.file.name, state=args.state)
-    with _writing(args) as run:
+    with writing(args) as run:
         found = Exemplars(run.storage).add_all(drafts, args.by or getpass.getuser())
     return _told_added(args, [e.exemplar_id for e in found], [(args.file.name, reason) for reason in wrong])
 
@@ -91,14 +87,14 @@ def export(args: argparse.Namespace) -> int:
     from moderation.exemplars import Exemplars
     from moderation.hash_lists import write_hash_list
 
-    sys.stdout.write(write_hash_list(Exemplars(_storage(args)).every({args.bank}), args.form))
+    sys.stdout.write(write_hash_list(Exemplars(store_of(args)).every({args.bank}), args.form))
     return 0
 
 
 def exemplars(args: argparse.Namespace) -> int:
     from moderation.exemplars import STATES, Exemplars
 
-    found = Exemplars(_storage(args)).every({args.bank} if args.bank else None, states=STATES)
+    found = Exemplars(store_of(args)).every({args.bank} if args.bank else None, states=STATES)
     if args.json:
         rows = [
             {
@@ -128,7 +124,7 @@ def look(args: argparse.Namespace) -> int:
     from pipelines.exemplars import look_up
     from skips.picture import hms
 
-    found = look_up(_storage(args), args.file, banks=args.bank, tags=args.tag)
+    found = look_up(store_of(args), args.file, banks=args.bank, tags=args.tag)
     if args.json:
         rows = [
             {**m.to_dict(), "bank": e.bank, "state": e.state, "tags": list(e.tags), "opinions": dict(e.opinions)}
@@ -149,13 +145,13 @@ def look(args: argparse.Namespace) -> int:
 
 
 def state(args: argparse.Namespace) -> int:
-    with _writing(args) as run:
+    with writing(args) as run:
         found = _banks(run).set_state(args.exemplar, args.state, by=getpass.getuser(), reason=args.reason)
     return _told_exemplar(args, found)
 
 
 def confirm(args: argparse.Namespace) -> int:
-    with _writing(args) as run:
+    with writing(args) as run:
         found = _banks(run).opine(args.exemplar, args.action, by=getpass.getuser())
     return _told_exemplar(args, found)
 
@@ -174,7 +170,7 @@ def _told_exemplar(args: argparse.Namespace, found: Any) -> int:
 def scan(args: argparse.Namespace) -> int:
     from pipelines.moderate import scan_now
 
-    with _writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
+    with writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
         on_step("match with the banks")
         run.progress = progress
         summary = scan_now(run)
@@ -193,7 +189,7 @@ def scan(args: argparse.Namespace) -> int:
 
 
 def decisions(args: argparse.Namespace) -> int:
-    cases = _cases(args)
+    cases = cases_of(args)
     found = [
         c
         for c in cases.current.values()
@@ -204,19 +200,19 @@ def decisions(args: argparse.Namespace) -> int:
     ]
     found.sort(key=lambda c: c.key)
     if args.json:
-        print_json({"decisions": [_described(c) for c in found]})
+        print_json({"decisions": [described(c) for c in found]})
         return 0
-    _print_cases(f"{len(found)} decisions stand", found)
+    print_cases(f"{len(found)} decisions stand", found)
     return 0
 
 
 def show(args: argparse.Namespace) -> int:
-    cases = _cases(args)
+    cases = cases_of(args)
     case = cases.find(args.id)
     said = [{**r.body, "at": r.at, "personal": cases.audit.personal(r)} for r in cases.verdicts.get(case.case_id, ())]
     opinions = [{**r.body, "personal": cases.audit.personal(r)} for r in cases.opinions.get(case.case_id, ())]
     statement = case.record.body["statement"]
-    print_json({**_described(case), "statement_of_reasons": statement, "verdicts": said, "opinions": opinions})
+    print_json({**described(case), "statement_of_reasons": statement, "verdicts": said, "opinions": opinions})
     return 0
 
 
@@ -224,7 +220,7 @@ def replay(args: argparse.Namespace) -> int:
     from core.errors import ConfigError
     from embedders.fingerprint import patches
 
-    cases = _cases(args)
+    cases = cases_of(args)
     if bool(args.id) == args.all:
         raise ConfigError("give a decision's id, or --all")
     chosen = list(cases.every.values()) if args.all else [cases.find(args.id)]
@@ -249,7 +245,7 @@ def replay(args: argparse.Namespace) -> int:
 def head(args: argparse.Namespace) -> int:
     from moderation.audit import Audit
 
-    found = Audit(_storage(args)).head()
+    found = Audit(store_of(args)).head()
     if args.json:
         print_json({"head": str(found)})
     else:
@@ -260,7 +256,7 @@ def head(args: argparse.Namespace) -> int:
 def verify(args: argparse.Namespace) -> int:
     from moderation.audit import Audit, Head
 
-    report = Audit(_storage(args)).verify(Head.parse(args.head) if args.head else None)
+    report = Audit(store_of(args)).verify(Head.parse(args.head) if args.head else None)
     if args.json:
         print_json(
             {
@@ -281,200 +277,13 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if report.whole else 1
 
 
-def queue(args: argparse.Namespace) -> int:
-    found = _desk(args).queue(args.by, args.limit)
-    if args.json:
-        print_json(
-            {"queue": [{**_described(w.case), "stage": w.stage, "priority": round(w.priority, 4)} for w in found]}
-        )
-        return 0
-    _print_cases(f"{len(found)} cases wait", [w.case for w in found], [w.stage for w in found])
-    return 0
-
-
-def verdict(args: argparse.Namespace) -> int:
-    with _writing(args) as run:
-        case = _desk(args).verdict(
-            args.id, args.verdict, by=args.by, reason=args.reason, clause=args.clause, action=args.take
-        )
-        if case is not None:
-            _published(run)
-    if args.json:
-        print_json({"decision": None if case is None else _described(case)})
-    elif case is None:
-        console().print("recorded; another reviewer decides with you")
-    else:
-        console().print(f"decided: [bold]{case.decision.action}[/] ({case.decision.reason}), {case.case_id[:SHORT]}")
-    return 0
-
-
-def appeal(args: argparse.Namespace) -> int:
-    with _writing(args):
-        record = _desk(args).appeal(args.id, by=args.by, text=args.text)
-    if args.json:
-        print_json({"appeal": record.record_id, "decision": record.body["case_id"]})
-    else:
-        console().print("the appeal waits for a reviewer who had no part in the decision")
-    return 0
-
-
-def adjudicate(args: argparse.Namespace) -> int:
-    from moderation.adjudicate import Adjudicator, Budget, Endpoint
-    from pipelines.adjudicate import adjudicate as ask
-
-    endpoint = Endpoint(args.url, args.model, args.key_env, args.timeout)
-    with _writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
-        on_step("ask the model")
-        run.progress = progress
-        calls = args.limit if args.limit is not None else 1_000_000
-        found = ask(run, Adjudicator(endpoint, run.storage, args.prompt, Budget(calls, args.tokens)), args.limit)
-    if args.json:
-        print_json(found)
-    else:
-        told = ", ".join(f"{count} {label}" for label, count in sorted(found["said"].items())) or "nothing was asked"
-        console().print(f"{told} (prompt {found['version']}, {found['tokens']} tokens); opinions are for reviewers")
-    return 0
-
-
-def agreement(args: argparse.Namespace) -> int:
-    found = _desk(args).agreement()
-    if args.json:
-        print_json({"kappa": found.kappa, "cases": found.cases, "same": found.same})
-    else:
-        told = "is not defined" if found.kappa is None else f"is {found.kappa:.2f}"
-        console().print(f"of {found.cases} cases seen by two, {found.same} were decided alike; Cohen's kappa {told}")
-    return 0
-
-
-def sample(args: argparse.Namespace) -> int:
-    from core.features import CONTENT
-
-    with _writing(args) as run:
-        contents = run.tables.latest(CONTENT, [])["content_id"].to_pylist()
-        found = _desk(args).sample(args.policy, contents, args.count, by=args.by, seed=args.seed)
-    if args.json:
-        print_json({"policy": args.policy, "contents": found})
-    else:
-        print("\n".join(found))
-    return 0
-
-
-def sampled(args: argparse.Namespace) -> int:
-    with _writing(args):
-        desk = _desk(args)
-        desk.sampled(args.policy, args.content, args.verdict, by=args.by)
-    return missed(args)
-
-
-def missed(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    found = _desk(args).missed(args.policy)
-    if args.json:
-        print_json(asdict(found))
-    else:
-        console().print(
-            f"{found.wrong} of {found.seen} sampled contents break {found.policy_id}: {found.low:.1%} to "
-            f"{found.high:.1%} of what nothing speaks against (95 %); {found.sampled - found.seen} wait"
-        )
-    return 0
-
-
-def calibrate(args: argparse.Namespace) -> int:
-    with _writing(args):
-        body, proven = _desk(args).calibrate(args.policy, args.modality, by=args.by)
-    made = body["calibration"]
-    if args.json:
-        print_json({"calibration": made, "threshold": proven.to_dict()})
-        return 0
-    out = console()
-    out.print(
-        f"{made['method']} on {made['positives']} positive and {made['negatives']} negative labels; expected "
-        f"calibration error {made['error']:.3f}"
-    )
-    if proven.value is None:
-        out.print(f"no threshold proves a precision of {proven.target:g} yet; {proven.lacking} labels are missing")
-    else:
-        out.print(f"from a probability of {proven.value:.3f} it may act: precision {proven.bound:.3f} or better (95 %)")
-    return 0
-
-
-def _print_cases(title: str, found: list[Any], stages: list[str] | None = None) -> None:
-    from skips.picture import hms
-
-    columns = [("id", "left"), ("content", "left"), ("policy", "left"), ("action", "left"), ("score", "right")]
-    columns += [("because", "left"), ("from to", "left")]
-    rows = []
-    for number, case in enumerate(found):
-        d = case.decision
-        cited = next((c for c in d.cited if c.start_s is not None), None)
-        where = f"{hms(cited.start_s, True)} to {hms(cited.end_s, True)}" if cited else ""
-        action = d.action if d.enforced or d.action == "none" else f"({d.action})"
-        score = f"{d.raw:.2f} raw" if d.probability is None else f"{d.probability:.2f}"
-        why = f"{stages[number]}: {d.reason}" if stages else d.reason
-        rows.append([case.case_id[:SHORT], case.content_id, d.policy_id, action, score, why, where])
-    console().print(table(title, columns, rows) if rows else f"[bold]{title}[/]")
-
-
-def _described(case: Any) -> dict[str, Any]:
-    return {
-        "id": case.case_id,
-        "at": case.record.at,
-        "content_id": case.content_id,
-        "by": case.by,
-        "supersedes": case.supersedes or None,
-        **case.decision.to_dict(),
-    }
-
-
 def _shipped() -> Any:
     from moderation.policies import shipped_policies
 
     return shipped_policies()
 
 
-def _storage(args: argparse.Namespace) -> Any:
-    from core.storage import open_storage
-
-    return open_storage(str(local_store(args)))
-
-
 def _banks(run: Any) -> Any:
     from moderation.exemplars import Exemplars
 
     return Exemplars(run.storage)
-
-
-def _cases(args: argparse.Namespace) -> Any:
-    from moderation.audit import Audit
-    from moderation.cases import Cases
-
-    return Cases(Audit(_storage(args)))
-
-
-def _desk(args: argparse.Namespace) -> Any:
-    from moderation.review import Review
-    from pipelines.moderate import store_policies
-
-    return Review(_cases(args), store_policies(_storage(args)))
-
-
-def _published(run: Any) -> None:
-    """Puts decisions into the offline and the online store."""
-    from moderation.audit import Audit
-    from moderation.cases import Cases
-    from pipelines import moderate
-
-    moderate.publish(run, Cases(Audit(run.storage)))
-
-
-@contextlib.contextmanager
-def _writing(args: argparse.Namespace) -> Iterator[Any]:
-    """The store's run context, with the writer's lease. Raises `StoreBusy`."""
-    from core import lease
-    from pipelines.inprocess import new_run_id
-
-    store: Path = local_store(args)
-    run = open_run(store)
-    with lease.hold(run.storage, new_run_id()):
-        yield run

@@ -1,0 +1,66 @@
+"""What the actions of `earmark moderate` in a store share."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cli.common import console, local_store, open_run, table
+
+SHORT = 12  # characters of an id that are shown
+
+
+def print_cases(title: str, found: list[Any], stages: list[str] | None = None) -> None:
+    from skips.picture import hms
+
+    columns = [("id", "left"), ("content", "left"), ("policy", "left"), ("action", "left"), ("score", "right")]
+    columns += [("because", "left"), ("from to", "left")]
+    rows = []
+    for number, case in enumerate(found):
+        d = case.decision
+        cited = next((c for c in d.cited if c.start_s is not None), None)
+        where = f"{hms(cited.start_s, True)} to {hms(cited.end_s, True)}" if cited else ""
+        action = d.action if d.enforced or d.action == "none" else f"({d.action})"
+        score = f"{d.raw:.2f} raw" if d.probability is None else f"{d.probability:.2f}"
+        why = f"{stages[number]}: {d.reason}" if stages else d.reason
+        rows.append([case.case_id[:SHORT], case.content_id, d.policy_id, action, score, why, where])
+    console().print(table(title, columns, rows) if rows else f"[bold]{title}[/]")
+
+
+def described(case: Any) -> dict[str, Any]:
+    return {
+        "id": case.case_id,
+        "at": case.record.at,
+        "content_id": case.content_id,
+        "by": case.by,
+        "supersedes": case.supersedes or None,
+        **case.decision.to_dict(),
+    }
+
+
+def store_of(args: argparse.Namespace) -> Any:
+    from core.storage import open_storage
+
+    return open_storage(str(local_store(args)))
+
+
+def cases_of(args: argparse.Namespace) -> Any:
+    from moderation.audit import Audit
+    from moderation.cases import Cases
+
+    return Cases(Audit(store_of(args)))
+
+
+@contextlib.contextmanager
+def writing(args: argparse.Namespace) -> Iterator[Any]:
+    """The store's run context, with the writer's lease. Raises `StoreBusy`."""
+    from core import lease
+    from pipelines.inprocess import new_run_id
+
+    store: Path = local_store(args)
+    run = open_run(store)
+    with lease.hold(run.storage, new_run_id()):
+        yield run
