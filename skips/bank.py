@@ -16,6 +16,7 @@ HOP = 3  # frames between a motif's patches, 96 ms: half of a recording's
 INSIDE = 20  # frames that a patch's centre keeps from a motif's edge
 ASK_EVERY = 2  # every second patch of a recording asks
 FAINT = 0.5  # cosine from which a patch may be one of a motif's
+CHANCE, PLAUSIBLE = 0.45, 1.0  # what a chain's cosines sum up to beyond chance: half of chance chains less, spots 1.6
 CANDIDATES = 12  # of a motif's patches that a patch is compared with exactly
 LEAST_S = 3.0
 
@@ -50,7 +51,7 @@ def find(known: Sequence[Motif], held: PatchIndex, asked: Patches, sounds: Sound
     if not len(held) or not len(asked):
         return found
     some = asked.take(np.arange(0, len(asked), ASK_EVERY))
-    candidates = chains(alike(held, some))
+    candidates = [chain for chain in chains(alike(held, some)) if (chain.alike - CHANCE).sum() > PLAUSIBLE]
     for chain in sorted(candidates, key=lambda c: c.b):  # each recording is loaded once
         motif, sound = known[chain.a], sounds[chain.b]
         line = lined_up(motif.clip, sound, chain.first, chain.last, Line(1.0, chain.offset))

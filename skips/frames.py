@@ -179,10 +179,13 @@ def lined_up(one: Sound, other: Sound, first: float, last: float, guess: Line) -
         return None
     a = one.movement[at[:, None] + np.arange(-ANCHOR // 2, ANCHOR // 2)]
     b = other.movement[there[:, None] + np.arange(-ANCHOR // 2 - REACH, ANCHOR // 2 + REACH)]
-    power = np.einsum("nwf,nwf->nw", b, b)
-    power = np.lib.stride_tricks.sliding_window_view(power, ANCHOR, axis=1).sum(axis=-1)
-    moved = np.lib.stride_tricks.sliding_window_view(b, ANCHOR, axis=1)  # (n, shifts, bands, ANCHOR)
-    cross = np.einsum("nwf,nsfw->ns", a, moved, optimize=True)
+    # A window is one run of numbers, and the next one begins a frame later: nothing is copied to move it.
+    length = ANCHOR * a.shape[2]
+    moved = np.lib.stride_tricks.as_strided(b, (len(b), 2 * REACH + 1, length), b.strides)
+    cross = np.einsum("nsk,nk->ns", moved, a.reshape(len(a), length))
+    power = np.cumsum(np.einsum("nwf,nwf->nw", b, b), axis=1, dtype=np.float64)
+    power[:, ANCHOR:] -= power[:, :-ANCHOR].copy()
+    power = power[:, ANCHOR - 1 :]
     own = np.einsum("nwf,nwf->n", a, a)[:, None]
     fits = cross / (np.sqrt(own * power) + NOISE * ANCHOR)
     best = fits.argmax(axis=1)

@@ -115,15 +115,19 @@ def chains(found: Hits, least: int = LEAST_HITS) -> list[Chain]:
     ones = np.ones(len(linked), np.int8)
     graph = coo_matrix((ones, (linked[:, 0], linked[:, 1])), (len(found), len(found)))
     _, label = connected_components(graph, directed=False)
-    order = np.argsort(label, kind="stable")
-    pieces = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+    order = np.lexsort((found.at_a, label))
+    ends = np.flatnonzero(np.diff(label[order], append=-1)) + 1
+    starts = np.concatenate([[0], ends[:-1]])
+    at = found.at_a[order]
     made = []
-    for piece in pieces:
-        at = found.at_a[piece]
-        if not _is_chain(at, least):
+    # Nearly all are single hits by chance, so that only what can be a chain is looked at by itself.
+    able = (ends - starts >= least) & ((at[ends - 1] - at[starts]) * FRAME_S >= LEAST_SPAN_S)
+    for start, end in zip(starts[able], ends[able], strict=True):
+        piece = order[start:end]
+        if not _is_chain(at[start:end], least):
             continue
         a, b = int(found.a[piece[0]]), int(found.b[piece[0]])
-        made.append(Chain(a, b, at.min(), at.max(), at, found.at_b[piece], found.alike[piece]))
+        made.append(Chain(a, b, at[start], at[end - 1], at[start:end], found.at_b[piece], found.alike[piece]))
     return _joined(made)
 
 

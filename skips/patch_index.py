@@ -58,22 +58,31 @@ class PatchIndex:
         return cls(index_of(patches.vectors), patches.recording, patches.frame)
 
     def add(self, more: Patches, alive: np.ndarray | None = None) -> None:
-        """Takes in more patches. Lists are learnt anew whenever they have become twice as long; rows of recordings that
+        """Takes in more patches. Once lists are twice as long as they should be they are split; rows of recordings that
         are not `alive`, bool by number, are then left out."""
         if not len(more):
             return
         self.stored = ()
-        learnt = self.index.nlist * LIST_LENGTH if isinstance(self.index, faiss.IndexIVF) else FLAT_UNTIL / 2
-        if len(self) + len(more) > 2 * learnt:
-            whole = Patches.join([self.patches(alive), more])
-            self.index, self.recording, self.frame = index_of(whole.vectors), whole.recording, whole.frame
-            return
+        room = self.index.nlist * LIST_LENGTH if isinstance(self.index, faiss.IndexIVF) else FLAT_UNTIL / 2
+        if len(self) + len(more) > 2 * room:
+            self._make_room(more, alive)
         if isinstance(self.index, faiss.IndexIVF):
             _place(self.index, more.vectors)
         else:
             self.index.add(more.vectors)
         self.recording = np.concatenate([self.recording, more.recording])
         self.frame = np.concatenate([self.frame, more.frame])
+
+    def _make_room(self, more: Patches, alive: np.ndarray | None) -> None:
+        """More lists for what is there, without the dead. Lists are split where they lie; but where most is yet to
+        come, the little that is there says nothing of it, and lists are learnt from all."""
+        keep = np.ones(len(self), bool) if alive is None else alive[self.recording]
+        if isinstance(self.index, faiss.IndexIVF) and len(more) <= len(self):
+            self.index = split(self.index, keep)
+        else:
+            learning = np.concatenate([self.patches().vectors[keep], more.vectors])
+            self.index = index_of(learning, filled=int(keep.sum()))
+        self.recording, self.frame = self.recording[keep], self.frame[keep]
 
     def forget(self, rows: np.ndarray) -> None:
         """Makes rows nobody's. They go when lists are learnt anew or the part is taken in by another; `alive` arrays
@@ -92,8 +101,9 @@ class PatchIndex:
         return whole if alive is None else whole.take(alive[self.recording])
 
 
-def index_of(vectors: np.ndarray, seed: int = 0) -> faiss.Index:
-    """A FAISS index by inner product over `vectors`, float32 (n, dim), one byte a component.
+def index_of(vectors: np.ndarray, seed: int = 0, filled: int | None = None) -> faiss.Index:
+    """A FAISS index by inner product over `vectors`, float32 (n, dim), one byte a component. Only the first `filled` are put
+    in; from the others it but learns.
 
     Lists have the same length at any size, and a graph finds the lists of a query, so that a query costs next to the
     same whether the index holds ten hours or a thousand.
@@ -102,23 +112,99 @@ def index_of(vectors: np.ndarray, seed: int = 0) -> faiss.Index:
     if len(vectors) <= FLAT_UNTIL:
         flat = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
         flat.train(_bounds(dim))
-        flat.add(vectors)
+        flat.add(vectors[:filled])
         return flat
     lists = len(vectors) // LIST_LENGTH
-    graph = faiss.IndexHNSWFlat(dim, 16, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efSearch = PLACED
+    graph = _graph(dim)
     learning = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), LEARNT * lists), replace=False)
     clustering = faiss.Clustering(dim, lists)
     clustering.niter, clustering.spherical, clustering.seed = 4, True, seed + 1
     clustering.min_points_per_centroid = 1
     clustering.train(np.ascontiguousarray(vectors[np.sort(learning)]), graph)
-    found = faiss.IndexIVFScalarQuantizer(
-        graph, dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
+    made = _lists(graph)
+    _place(made, vectors[:filled])
+    return made
+
+
+def split(index: faiss.IndexIVF, keep: np.ndarray) -> faiss.IndexIVF:
+    """The same index with every list cut into lists of about `LIST_LENGTH`, by 2-means of what it holds. `keep`, bool
+    (n,), says which rows stay; they are numbered anew, in their order.
+
+    No vector is sought a place for among all lists, which would cost ten times as much or more. Where two lists meet,
+    a vector may end in the second best one.
+    """
+    ids_of, codes_of, centres = [], [], []
+    number = np.cumsum(keep) - 1
+    for place in range(index.nlist):
+        rows, codes = _entries(index.invlists, place)
+        alive = keep[rows]
+        rows, codes = rows[alive], codes[alive]
+        vectors = index.sq.decode(codes)
+        for part in _parted(vectors, place):
+            ids_of.append(number[rows[part]])
+            codes_of.append(codes[part])
+            centres.append(vectors[part].mean(axis=0))
+    graph = _graph(index.d)
+    graph.add(np.stack(centres) / np.linalg.norm(centres, axis=1, keepdims=True))
+    made = _lists(graph)
+    for place, (ids, codes) in enumerate(zip(ids_of, codes_of, strict=True)):
+        made.invlists.add_entries(place, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
+    made.ntotal = int(keep.sum())
+    return made
+
+
+def _parted(vectors: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Row numbers of vectors, in parts that are no longer than one and a half lists; none of nothing."""
+    parts, waiting = [], [np.arange(len(vectors))] if len(vectors) else []
+    while waiting:
+        rows = waiting.pop()
+        if len(rows) <= 1.5 * LIST_LENGTH:
+            parts.append(rows)
+            continue
+        side = _two_means(vectors[rows], seed)
+        waiting += [rows[side], rows[~side]]
+    return parts
+
+
+def _two_means(vectors: np.ndarray, seed: int, rounds: int = 6) -> np.ndarray:
+    """bool (n,): which of two clusters by inner product vectors are in; neither is less than a quarter of them.
+
+    The clusters lie on two sides of a plane through their middle, so that one direction is all that is learnt.
+    """
+    count = len(vectors)
+    middle = vectors - vectors.mean(axis=0)
+    direction = middle[np.random.default_rng(seed).integers(count)]
+    for _ in range(rounds):
+        along = middle @ direction
+        above = int(np.clip((along > 0).sum(), count // 4, count - count // 4))
+        side = np.zeros(count, bool)
+        side[np.argpartition(along, count - above)[count - above :]] = True
+        direction = vectors[side].mean(axis=0) - vectors[~side].mean(axis=0)
+    return side
+
+
+def _entries(lists: faiss.InvertedLists, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers, int64 (n,), and codes, uint8 (n, bytes), of one list."""
+    count, size = lists.list_size(place), lists.code_size
+    ids = faiss.rev_swig_ptr(lists.get_ids(place), count).copy()
+    return ids, faiss.rev_swig_ptr(lists.get_codes(place), count * size).reshape(count, size).copy()
+
+
+def _graph(dim: int) -> faiss.IndexHNSWFlat:
+    graph = faiss.IndexHNSWFlat(dim, 16, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efSearch = PLACED
+    return graph
+
+
+def _lists(graph: faiss.IndexHNSWFlat) -> faiss.IndexIVFScalarQuantizer:
+    """Empty lists around the centres that are in a graph."""
+    made = faiss.IndexIVFScalarQuantizer(
+        graph, graph.d, graph.ntotal, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
     )
-    found.train(_bounds(dim))
-    found.nprobe = PROBES
-    _place(found, vectors)
-    return found
+    made.train(_bounds(graph.d))
+    made.nprobe = PROBES
+    graph.hnsw.efSearch = 4 * PROBES
+    return made
 
 
 def _bounds(dim: int) -> np.ndarray:

@@ -82,3 +82,17 @@ def test_adding_to_what_was_stored_goes_on_as_before() -> None:
         np.array_equal(a, b)
         for a, b in zip(index.index.search(queries, 5), again.index.search(queries, 5), strict=True)
     )
+
+
+def test_what_is_all_the_same_is_split_as_well() -> None:
+    """A tone for ten hours is one vector, which no plane parts: 18,000 of them here are not one list for ever."""
+    same = np.repeat(vectors(1, 4), 3_000, axis=0)
+    number = np.zeros(3_000, np.int32)
+    index = PatchIndex.over(patches(0, 6_000))
+    for _ in range(6):
+        index.add(Patches(same, number, number))
+    lists = index.index.invlists
+    assert index.index.ntotal == len(index) == 24_000
+    assert max(lists.list_size(n) for n in range(index.index.nlist)) < 12_000
+    alike, rows = index.index.search(same[:1], 32)
+    assert (rows >= 0).all() and np.allclose(alike, 1, atol=0.02)
