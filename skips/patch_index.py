@@ -102,8 +102,8 @@ class PatchIndex:
 
 
 def index_of(vectors: np.ndarray, seed: int = 0, filled: int | None = None) -> faiss.Index:
-    """A FAISS index by inner product over `vectors`, float32 (n, dim), one byte a component. Only the first `filled` are put
-    in; from the others it but learns.
+    """A FAISS index by inner product over `vectors`, float32 (n, dim), one byte a component. The first `filled` are put
+    in, all of them unless that is told; from the others it but learns.
 
     Lists have the same length at any size, and a graph finds the lists of a query, so that a query costs next to the
     same whether the index holds ten hours or a thousand.
