@@ -183,6 +183,10 @@ def scan(args: argparse.Namespace) -> int:
         f"[bold]{summary['looked_at']}[/] media looked at under {summary['policies']} policies with "
         f"{summary['exemplars']} exemplars; decided: {actions}"
     )
+    for name in summary["unheard"]:
+        out.print(
+            f"[yellow]{name}[/] saw nothing: no voice vectors are kept; set `voices: true` in the configuration and run"
+        )
     for name in summary["quarantined"]:
         out.print(f"[yellow]quarantined[/] {name}: it matched far more than it used to")
     return 0

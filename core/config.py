@@ -55,6 +55,7 @@ class Config:
     allow_hosts: tuple[str, ...] = ()  # hosts that http(s) media may come from
     timezone: str | None = None  # zone of naive timestamps; None refuses them
     index_recall: float = 0.95  # recall@10 that an index must reach to be published
+    voices: bool = False  # whether vectors of voices are made of what is spoken, for policies on voices
     limits: MediaLimits = field(default_factory=MediaLimits)
     models: Mapping[str, Any] = field(default_factory=dict)  # options of the hub profile's models
 
@@ -113,8 +114,8 @@ def _checked(hint: Any, value: Any, label: str) -> Any:
         return float(value)
     if hint == tuple[str, ...] and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
         return tuple(value)
-    plain = {int: int, float: float, str: str}.get(hint)
-    if plain and (not isinstance(value, plain) or isinstance(value, bool)):
+    plain = {int: int, float: float, str: str, bool: bool}.get(hint)
+    if plain and (not isinstance(value, plain) or isinstance(value, bool) != (plain is bool)):
         raise ConfigError(f"setting {label!r} must be of type {plain.__name__}, not {value!r}")
     if hint == str | None and value is not None and not isinstance(value, str):
         raise ConfigError(f"setting {label!r} must be text")

@@ -254,4 +254,28 @@ KEYPOINTS = View(
     room="beside",
     group_rows=64,
 )
+PASSAGES = View(
+    "passages",
+    CONTENT_ENTITY,
+    (
+        Feature("first", INTS, "where each passage begins, in characters of title, description and text"),
+        Feature("last", INTS, "where it ends"),
+        Feature("vectors", pa.binary(), "their unit vectors by the text model, float16, one row each"),
+    ),
+    "What each passage of a text means, so that one among a thousand is found.",
+    room="beside",
+    group_rows=64,
+)
+VOICES = View(
+    "voices",
+    CONTENT_ENTITY,
+    (
+        Feature("start_s", FLOATS, "starts of spoken passages in seconds"),
+        Feature("end_s", FLOATS, "their ends in seconds"),
+        Feature("vectors", pa.binary(), "unit vectors of whose voice it is, float16, 256 a row"),
+    ),
+    "Whose voice is heard when. Only where the configuration asks for `voices`.",
+    room="beside",
+    group_rows=64,
+)
 SIDE_TABLES = {view.name: view for view in (SEGMENTS, WORDS)}

@@ -11,14 +11,15 @@ from core.errors import ModelError
 
 
 @cache
-def package_file(package: str, relative: str, sha256: str) -> Path:
-    """The file `relative` inside an installed package, found without importing it, after checking its SHA-256.
+def package_file(package: str, relative: str, sha256: str, extra: str = "bundled") -> Path:
+    """The file `relative` inside an installed package, found without importing it, after checking its SHA-256. The
+    package comes with `earmark[extra]`.
 
     Raises `ModelError` where the package or the file is missing, or the bytes are others.
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"the package {package} with model weights is not installed: install earmark[bundled]")
+        raise ModelError(f"the package {package} with model weights is not installed: install earmark[{extra}]")
     path = Path(spec.submodule_search_locations[0]) / relative
     if not path.is_file():
         raise ModelError(f"{relative} is missing from the package {package}: install it again")

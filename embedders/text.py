@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,36 @@ def chunks(text: str) -> list[str]:
     if len(starts) > MAX_CHUNKS:
         starts = np.linspace(0, len(words) - CHUNK_WORDS, MAX_CHUNKS).astype(np.int64)
     return [" ".join(words[start : start + CHUNK_WORDS]) for start in starts]
+
+
+SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+|\n+|(?<=[。！？])")
+LEAST_CHARS, MOST_CHARS = 40, 400  # of a passage
+MOST_PASSAGES = 2_000  # of a content; of more, each is longer
+
+
+def passages(text: str) -> list[tuple[int, int]]:
+    """(first, last) characters of a text's passages: sentences, short ones with the next, long ones cut at spaces."""
+    least = max(LEAST_CHARS, len(text) // MOST_PASSAGES)
+    most = max(MOST_CHARS, 2 * least)
+    found: list[tuple[int, int]] = []
+    first = 0
+    for end in [*(match.end() for match in SENTENCE_END.finditer(text)), len(text)]:
+        while end - first > most:
+            cut = text.rfind(" ", first + least, first + most)
+            cut = cut + 1 if cut > 0 else first + most
+            found.append((first, cut))
+            first = cut
+        if end - first >= least or (end == len(text) and not found):
+            found.append((first, end))
+            first = end
+    if first < len(text):  # too short to stand alone
+        found[-1] = (found[-1][0], len(text))
+    return [span for span in (_stripped(text, *span) for span in found) if span[0] < span[1]]
+
+
+def _stripped(text: str, first: int, last: int) -> tuple[int, int]:
+    said = text[first:last]
+    return first + len(said) - len(said.lstrip()), last - len(said) + len(said.rstrip())
 
 
 class SentenceEmbedder:
@@ -65,13 +96,29 @@ class SentenceEmbedder:
             owner += [row] * len(own)
         if not pieces:
             return np.empty((0, self.dim), np.float32)
-        vectors = self._load().encode(
-            pieces, batch_size=BATCH, convert_to_numpy=True, normalize_embeddings=True, show_progress_bar=False
-        )
+        vectors = self._vectors(pieces)
         sums = np.zeros((len(batch), self.dim), np.float64)
         np.add.at(sums, owner, np.asarray(vectors, np.float64))
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         return np.ascontiguousarray(sums / norms, np.float32)
+
+    def passages(self, batch: Sequence[Text]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each text the unit vectors of its passages, float32 (n, dim), and where they lie in `Text.full`, int64
+        (n, 2) characters. Raises `BadItem` for a text without a word."""
+        found = []
+        for text in batch:
+            spans = passages(text.full)
+            if not spans:
+                raise BadItem("empty_text", "there are no words to embed")
+            vectors = self._vectors([text.full[first:last] for first, last in spans])
+            found.append((np.asarray(vectors, np.float32), np.array(spans, np.int64)))
+        return found
+
+    def _vectors(self, pieces: Sequence[str]) -> np.ndarray:
+        made: np.ndarray = self._load().encode(
+            list(pieces), batch_size=BATCH, convert_to_numpy=True, normalize_embeddings=True, show_progress_bar=False
+        )
+        return made
 
 
 def load_sentence_transformer(folder: Path, device: str) -> Any:

@@ -40,6 +40,13 @@ class SpeechEnricher:
     def enrich(self, batch: Sequence[Audio]) -> list[dict[str, Any]]:
         return [self._one(audio) for audio in batch]
 
+    def spoken(self, audio: Audio) -> list[tuple[float, float]]:
+        """(start, end) in seconds of stretches where somebody speaks and no music plays."""
+        found = self._segments(audio.samples)
+        music = [(start, end) for start, end, label in found if label == "music"]
+        spans = [(start, end) for start, end, label in found if label == "speech"]
+        return [left for span in spans for left in _without(span, music)]
+
     def _one(self, audio: Audio) -> dict[str, Any]:
         segments = self._segments(audio.samples)
         length_s = max(len(audio.samples) / SAMPLE_RATE, 1e-9)
@@ -111,6 +118,17 @@ class SpeechEnricher:
                     }
                 )
         return " ".join(text for text in texts if text), words
+
+
+def _without(span: tuple[float, float], others: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """What is left of a span outside some others, which are in order."""
+    left, (at, end) = [], span
+    for first, last in others:
+        if last <= at or first >= end:
+            continue
+        left += [(at, first)] if first > at else []
+        at = last
+    return [*left, (at, end)] if at < end else left
 
 
 def _union(segments: Sequence[tuple[float, float, str]], label: str) -> float:

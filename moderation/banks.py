@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,31 +78,52 @@ class Bank:
         same += [Match(e, self.modality, "hash", 1.0) for e in sorted(worded)]
         return best_first([*same, *(_exact(m) if m.exemplar in exact else m for m in found)])
 
-    def likeness(self, evidence: Evidence) -> dict[str, float]:
-        """Cosine of every exemplar that has a vector; none where the content has no vector of that length."""
-        vector = evidence.arrays.get("vector")
-        named = [e for e, v in self._vectors.items() if vector is not None and v.shape == vector.shape]
-        if vector is None or not named:
-            return {}
-        alike = np.stack([self._vectors[e] for e in named]) @ np.asarray(vector, np.float32)
-        return dict(zip(named, alike.tolist(), strict=True))
+    def likeness(self, evidence: Evidence, among: Iterable[str]) -> Likeness | None:
+        """Cosines of a content as a whole and of its parts with those of some exemplars that have a vector; None where
+        either has none of the same length."""
+        whole = evidence.arrays.get("vector")
+        if whole is None:
+            return None
+        named = sorted(e for e in among if e in self._vectors and self._vectors[e].shape == whole.shape)
+        if not named:
+            return None
+        parts = evidence.arrays.get("parts", np.empty((0, len(whole)), np.float32))
+        rows = np.concatenate([whole[None], parts]).astype(np.float32)
+        return Likeness(named, rows @ np.stack([self._vectors[e] for e in named]).T)
 
 
-def margin(likeness: Mapping[str, float], positive: Iterable[str], negative: Iterable[str]) -> float:
-    """The mean likeness of the nearest positive exemplars less that of the nearest negative ones, in [-1, 1]; a side
-    that is empty counts 0."""
-    return _top(likeness, positive) - _top(likeness, negative)
+@dataclass(frozen=True)
+class Likeness:
+    """Cosines, float32 (1 + parts, exemplars): of a content as a whole first, then of its parts."""
+
+    exemplars: Sequence[str]
+    cosine: np.ndarray
+
+    def margins(self, positive: Collection[str], negative: Collection[str]) -> np.ndarray:
+        """Of the whole and of each part, float64 (n,): the mean cosine of the `NEAREST` positive exemplars less that of
+        the nearest negative ones, in [-1, 1]; a side that is empty counts 0."""
+        return _top(self._of(positive)) - _top(self._of(negative))
+
+    def nearest(self, row: int, among: Collection[str]) -> list[tuple[str, float]]:
+        """The nearest of some exemplars to the whole (row 0) or a part, the likest first."""
+        found = [(e, float(v)) for e, v in zip(self.exemplars, self.cosine[row], strict=True) if e in among]
+        return sorted(found, key=lambda f: (-f[1], f[0]))[:NEAREST]
+
+    def best(self) -> list[tuple[str, float]]:
+        """Every exemplar with the cosine of what is likest to it, the whole or a part, the likest first."""
+        found = zip(self.exemplars, self.cosine.max(axis=0).tolist(), strict=True)
+        return sorted(found, key=lambda f: (-f[1], f[0]))
+
+    def _of(self, side: Collection[str]) -> np.ndarray:
+        return self.cosine[:, [e in side for e in self.exemplars]]
 
 
-def nearest(likeness: Mapping[str, float], among: Iterable[str]) -> list[tuple[str, float]]:
-    """The nearest of some exemplars, the likest first."""
-    found = [(e, likeness[e]) for e in among if e in likeness]
-    return sorted(found, key=lambda f: (-f[1], f[0]))[:NEAREST]
-
-
-def _top(likeness: Mapping[str, float], among: Iterable[str]) -> float:
-    found = nearest(likeness, among)
-    return sum(value for _, value in found) / len(found) if found else 0.0
+def _top(cosine: np.ndarray) -> np.ndarray:
+    if not cosine.shape[1]:
+        return np.zeros(len(cosine))
+    count = min(NEAREST, cosine.shape[1])
+    best = np.partition(cosine, cosine.shape[1] - count, axis=1)[:, -count:]
+    return np.asarray(np.sort(best, axis=1).astype(np.float64).mean(axis=1))
 
 
 def _exact(match: Match) -> Match:

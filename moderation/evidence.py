@@ -20,8 +20,10 @@ PAYLOADS = "moderation/payloads"
 @dataclass(frozen=True)
 class Evidence:
     """Of one medium. `arrays` by modality: audio `frames`, uint8 (n, bands); image `pdq`, uint8 (8, 32), `quality`,
-    `points`, `descriptors` and `size` (width, height); text `vector`, unit float32 (dim,). `text_hash` is that of its
-    letters; `scores` are those of classifiers, by feature; `model_id` made the vector."""
+    `points`, `descriptors` and `size` (width, height). Of text, and of the voices in audio, `vector`, unit float32
+    (dim,), is that of the whole, and `parts`, unit float16 (n, dim), those of its passages: in characters or seconds
+    from `spans`, (n, 2); `times`, (n, 2), are the seconds of a text's that was heard. `text_hash` is that of the text's
+    letters; `scores` are those of classifiers, by feature; `model_id` made the vectors."""
 
     modality: str
     sha256: str = ""
@@ -43,6 +45,25 @@ class Evidence:
     @classmethod
     def from_described(cls, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Evidence:
         return cls(arrays=arrays, **values)
+
+
+def part_arrays(
+    vectors: np.ndarray, spans: np.ndarray, whole: np.ndarray | None = None, times: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays of passages' unit vectors, (n, dim): `whole` is their normed mean unless it is given. None of none."""
+    if not len(vectors):
+        return {} if whole is None else {"vector": np.asarray(whole, np.float32)}
+    if whole is None:
+        mean = np.asarray(vectors, np.float32).mean(axis=0)
+        whole = mean / np.linalg.norm(mean)
+    found: dict[str, np.ndarray] = {
+        "vector": np.asarray(whole, np.float32),
+        "parts": vectors.astype(np.float16),
+        "spans": np.asarray(spans),
+    }
+    if times is not None:
+        found["times"] = np.asarray(times, np.float32)
+    return found
 
 
 def store_arrays(storage: Storage, arrays: Mapping[str, np.ndarray] | None) -> str:

@@ -17,6 +17,7 @@ from moderation.matches import MODALITIES
 ACTIONS = ("none", "flag", "review", "restrict", "remove")  # from the mildest
 AUTOMATIC = ("restrict", "remove")  # taken without a person: only where precision is proven
 DETECTORS = ("copy", "similarity", "classifier")
+VECTORS = ("", "voice")  # what similarity is of: the modality's own vectors, or those of whose voice it is
 MAX_POLICIES, MAX_TEXT = 1_000, 20_000
 MOST_BITS = 31  # of 256 between the PDQ hashes of a picture and its copy
 
@@ -138,14 +139,7 @@ def _policy(values: Mapping[str, Any], where: str) -> Policy:
         target_precision=_share(values.get("target_precision", 0.95), f"{where}: target_precision"),
         ladder=_ladder(values["ladder"], where),
         enforced=_share(values.get("enforced", 1.0), f"{where}: enforced"),
-        vectors=_text(
-            values.get(
-                "vectors",
-                "",
-            ),
-            f"{where}: vectors",
-            empty=True,
-        ),
+        vectors=_choices([values.get("vectors", "")], VECTORS, f"{where}: vectors")[0],
         feature=_text(values.get("feature", ""), f"{where}: feature", empty=True),
         distance=_bits(values.get("distance", MOST_BITS), f"{where}: distance"),
     )
@@ -157,6 +151,12 @@ def _policy(values: Mapping[str, Any], where: str) -> Policy:
         raise ConfigError(f"{where}: banks.positive is empty, so that nothing could ever match")
     if policy.detector == "copy" and "text" in policy.modalities:
         raise ConfigError(f"{where}: copies are found of audio and pictures; text is compared by similarity")
+    if (policy.vectors == "voice") != (policy.detector == "similarity" and "audio" in policy.modalities):
+        raise ConfigError(
+            f"{where}: similarity of audio is that of voices, so it needs `vectors: voice`, and that only"
+        )
+    if policy.vectors == "voice" and policy.modalities != ("audio",):
+        raise ConfigError(f"{where}: voices are in audio alone")
     if policy.target_precision >= 1:
         raise ConfigError(f"{where}: no number of labels proves a precision of 1; ask for less")
     return policy

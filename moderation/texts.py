@@ -42,12 +42,13 @@ class TextBank:
         self.hashes.append(text_hash(text))
         self.vectors.append(np.asarray(vector, np.float32))
 
-    def match(self, text: str, vector: np.ndarray) -> list[Match]:
-        """The exemplars that say the same, then those that mean nearly the same, the likest first."""
+    def match(self, text: str, vectors: np.ndarray) -> list[Match]:
+        """The exemplars that say the same, then those that mean nearly what the text or one of its passages means, the
+        likest first. `vectors` are of the whole and of its passages, unit float32 (n, dim)."""
         if not self.ids:
             return []
         own = text_hash(text)
-        alike = np.stack(self.vectors) @ np.asarray(vector, np.float32)
+        alike = (np.stack(self.vectors) @ np.atleast_2d(np.asarray(vectors, np.float32)).T).max(axis=1)
         found = []
         for number in np.argsort(-alike, kind="stable"):
             if own and self.hashes[number] == own:

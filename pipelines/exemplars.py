@@ -16,6 +16,7 @@ from moderation.matches import Match, best_first
 from moderation.texts import LEAST_LIKENESS
 from pipelines.context import Run
 from pipelines.match import Looker, kind_of
+from pipelines.moderate import store_policies
 from pipelines.skip_folder import files_under
 
 Told = Callable[[str, int, int], None]
@@ -42,10 +43,11 @@ def add_files(
 ) -> Added:
     """Adds pictures, audio and texts, each file or whatever lies under a folder, to a bank; an exemplar's name is its
     path in the folder. The same file again adds nothing. Raises `CatalogError` where there is nothing to add."""
+    voiced = {b for p in store_policies(storage) if p.vectors == "voice" for b in (*p.positive, *p.negative)}
     files = [(path.parent, path) if path.is_file() else (path, file) for path in paths for file in _files(path)]
     if not files:
         raise CatalogError(f"there are no pictures, audio or texts in {', '.join(map(str, paths))}")
-    look, result, drafts = Looker(limits), Added(), []
+    look, result, drafts = Looker(limits, voices=bank in voiced), Added(), []
     told("exemplars", 0, len(files))
     for root, path in files:
         try:
@@ -81,11 +83,9 @@ def look_up(
     bank = Bank(found.modality, chosen, held.arrays, patches)
     matches = bank.copies(found)
     known = {m.exemplar for m in matches}
-    alike = [
-        Match(name, found.modality, "embedding", min(1.0, value))
-        for name, value in bank.likeness(found).items()
-        if name not in known and value >= LEAST_LIKENESS
-    ]
+    likeness = bank.likeness(found, set(bank.exemplars) - known)
+    best = likeness.best() if likeness else []
+    alike = [Match(name, found.modality, "embedding", min(1.0, v)) for name, v in best if v >= LEAST_LIKENESS]
     return [(m, bank.exemplars[m.exemplar]) for m in best_first([*matches, *alike])]
 
 
@@ -129,5 +129,6 @@ def _draft(
         evidence |= {"pdq": found.arrays["pdq"][0].tobytes().hex(), "pdq_quality": int(found.arrays["quality"])}
     if found.model_id:
         evidence["model_id"] = found.model_id
-    payload = store_arrays(storage, found.arrays)
+    # An exemplar is one vector; its passages are of no use to others.
+    payload = store_arrays(storage, {n: v for n, v in found.arrays.items() if n not in ("parts", "spans", "times")})
     return draft_of(bank, found.modality, evidence, payload, name, state, tags, provenance or {"file": name})

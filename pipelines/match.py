@@ -122,9 +122,10 @@ def picture_evidence(hashes: PictureHashes) -> dict[str, np.ndarray]:
 class Looker:
     """Reads files; models load when the first file needs them."""
 
-    def __init__(self, limits: MediaLimits) -> None:
-        self.limits = limits
+    def __init__(self, limits: MediaLimits, voices: bool = False) -> None:
+        self.limits, self.voices = limits, voices
         self._model: Any = None
+        self._hearing: Any = None
 
     def __call__(self, path: Path) -> _Looked:
         from catalog.identity import sha256_of
@@ -135,16 +136,17 @@ class Looker:
     def evidence(self, path: Path) -> tuple[Evidence, str]:
         """What a file is recognised by, and its text. Raises `BadItem`."""
         from catalog.identity import sha256_of
-        from moderation.evidence import Evidence
+        from moderation.evidence import Evidence, part_arrays
         from moderation.texts import text_hash
 
         kind = kind_of(path) or ""
         held, sha256 = getattr(self, f"_{kind}")(path), sha256_of(path)
         if kind == "audio":
-            return Evidence(kind, sha256, {"frames": held}), ""
+            return Evidence(kind, sha256, {"frames": held, **self._voices(path)}), ""
         if kind == "text":
-            vector = self.vector(held)
-            return Evidence(kind, sha256, {"vector": vector}, text_hash(held), model_id=self._model.model_id), held
+            whole, spans, parts = self._parts(held)
+            arrays = part_arrays(parts, spans, whole)
+            return Evidence(kind, sha256, arrays, text_hash(held), model_id=self._model.model_id), held
         return Evidence(kind, sha256, picture_evidence(held)), ""
 
     def _image(self, path: Path) -> Any:
@@ -170,13 +172,40 @@ class Looker:
             raise BadItem("empty_text", f"{path.name} has no words")
         return said
 
-    def vector(self, text: str) -> np.ndarray:
+    def vectors(self, text: str) -> np.ndarray:
+        """Of a text as a whole, and then of its passages, unit float32 (1 + n, dim)."""
+        import numpy as np
+
+        whole, _, parts = self._parts(text)
+        return np.concatenate([whole[None], parts])
+
+    def _parts(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The vector of the whole, and the spans and vectors of its passages."""
         from catalog.media import Text
         from embedders.registry import load_profile
 
         if self._model is None:
             self._model = load_profile("bundled", device="cpu").text
-        found: np.ndarray = self._model.embed([Text("", "", text)])[0]
+        (whole,) = self._model.embed([Text("", "", text)])
+        ((parts, spans),) = self._model.passages([Text("", "", text)])
+        return whole, spans, parts
+
+    def _voices(self, path: Path) -> dict[str, np.ndarray]:
+        """The arrays of the voices in a recording, where they are asked for. Raises `BadItem` where nobody speaks."""
+        from catalog.audio import decode_audio
+        from embedders.voice import VoiceEncoder
+        from enrichers.speech import SpeechEnricher
+        from moderation.evidence import part_arrays
+
+        if not self.voices:
+            return {}
+        if self._hearing is None:
+            self._hearing = SpeechEnricher("cpu"), VoiceEncoder("cpu")
+        speech, encoder = self._hearing
+        audio = decode_audio(path, limits=self.limits)
+        found = part_arrays(*encoder.passages(audio.samples, speech.spoken(audio)))
+        if not found:
+            raise BadItem("no_speech", f"nobody speaks in {path.name}, alone and for a second and a half")
         return found
 
 
@@ -216,12 +245,16 @@ def _banked(root: Path, exemplars: Iterator[_Looked], look: Looker) -> _Banks:
         name = one.path.relative_to(root).as_posix()
         made.by_bytes.setdefault(one.sha256, []).append((name, one.modality))
         bank = made.banks.setdefault(one.modality, makers[one.modality]())
-        bank.add(name, *_given(one, look))
+        bank.add(name, *_given(one, look, whole=True))
     return made
 
 
-def _given(one: _Looked, look: Looker) -> tuple[Any, ...]:
-    return (one.held, look.vector(one.held)) if one.modality == "text" else (one.held,)
+def _given(one: _Looked, look: Looker, whole: bool = False) -> tuple[Any, ...]:
+    """What a bank is asked with; `whole`, what it is given, which of a text is one vector."""
+    if one.modality != "text":
+        return (one.held,)
+    vectors = look.vectors(one.held)
+    return one.held, vectors[0] if whole else vectors
 
 
 def _matches(banks: _Banks, one: _Looked, look: Looker) -> list[Match]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from core.contracts import WORK_KEY
-from core.features import FAMILIES, FINGERPRINT, KEYPOINTS, SPEECH, embedding_view
+from core.features import FAMILIES, FINGERPRINT, KEYPOINTS, PASSAGES, SPEECH, VOICES, WORDS, View, embedding_view
 from core.keys import REMOVED, digest
 from core.tables import decode, read_beside
-from moderation.evidence import Evidence
+from moderation.evidence import Evidence, part_arrays
 from moderation.policies import Policy
 from moderation.texts import text_hash
 from pipelines.context import Run, newest_catalog
@@ -27,18 +30,30 @@ class StoreMedia:
         self.run = run
         text = run.models.text
         self._text_view, self._text_model = embedding_view("text", text.model_id, text.dim), text.model_id
-        views = {"audio": FINGERPRINT, "image": KEYPOINTS, "text": self._text_view}
+        views = {
+            "audio": (FINGERPRINT, VOICES),
+            "image": (KEYPOINTS,),
+            "text": (self._text_view, PASSAGES),
+        }
         self.scores = {m: self._scores(m, policies) for m in views}
-        self._given: dict[str, str] = {}
-        self._rows: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, dict[str, str]] = {}
-        for modality, view in views.items():
-            latest = run.tables.latest(view, [])
-            keys = dict(zip(latest["content_id"].to_pylist(), latest[WORK_KEY].to_pylist(), strict=True))
+        for modality, (view, *more) in views.items():
+            further = [self._keys(other) for other in more]
             scores = self.scores[modality]
             self.keys[modality] = {
-                c: digest([key, sorted(scores.get(c, {}).items())]) for c, key in keys.items() if key != REMOVED
+                c: digest([key, *(keys.get(c) for keys in further), sorted(scores.get(c, {}).items())])
+                for c, key in self._keys(view).items()
+                if key != REMOVED
             }
+
+    @property
+    def voiced(self) -> bool:
+        """Whether anything keeps whose voices are heard."""
+        return bool(self.run.tables.parts(VOICES))
+
+    def _keys(self, view: View) -> dict[str, str]:
+        latest = self.run.tables.latest(view, [])
+        return dict(zip(latest["content_id"].to_pylist(), latest[WORK_KEY].to_pylist(), strict=True))
 
     def evidence(self, modality: str, content_ids: Iterable[str]) -> Iterable[tuple[str, Evidence]]:
         """(content, evidence), in order; arrays are read some contents at a time."""
@@ -65,15 +80,26 @@ class StoreMedia:
 
     def _audio(self, content_ids: Sequence[str]) -> Mapping[str, Evidence]:
         columns = ["audio_sha256", "frames", "frame_count"]
+        voices = {row["content_id"]: part_arrays(*_parts(row, VOICES)) for row in self._beside(VOICES, content_ids)}
         return {
             row["content_id"]: Evidence(
                 "audio",
                 row["audio_sha256"],
-                {"frames": np.frombuffer(zlib.decompress(row["frames"]), np.uint8).reshape(row["frame_count"], -1)},
+                {
+                    "frames": np.frombuffer(zlib.decompress(row["frames"]), np.uint8).reshape(row["frame_count"], -1),
+                    **voices.get(row["content_id"], {}),
+                },
                 scores=self.scores["audio"].get(row["content_id"], {}),
             )
             for row in read_beside(self.run.tables, FINGERPRINT, content_ids, columns).to_pylist()
         }
+
+    def _beside(self, view: View, content_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """The latest rows of a view that may have none, without the removed."""
+        if not self.run.tables.parts(view):
+            return []
+        rows = read_beside(self.run.tables, view, content_ids, [f.name for f in view.features]).to_pylist()
+        return [row for row in rows if row[WORK_KEY] != REMOVED]
 
     def _image(self, content_ids: Sequence[str]) -> Mapping[str, Evidence]:
         rows = read_beside(self.run.tables, KEYPOINTS, content_ids, [f.name for f in KEYPOINTS.features]).to_pylist()
@@ -91,42 +117,87 @@ class StoreMedia:
         """A content's text as the models read it: title, description, and what is given or was transcribed."""
         from catalog.media import Text
 
-        if not self._rows:
-            self._rows = {row["content_id"]: row for row in self._catalogue()}
-        row = self._rows.get(content_id, {"title": "", "description": None, "text": None})
-        body = row["text"] or self._transcripts().get(content_id)
+        row = self._catalogue.get(content_id, {"title": "", "description": None, "text": None})
+        body = row["text"] or self._transcripts.get(content_id)
         return Text(row["title"], row["description"], body).full
 
     def _text(self, content_ids: Sequence[str]) -> Mapping[str, Evidence]:
-        wanted = set(content_ids)
-        if not self._given:
-            self._given = {**self._transcripts(), **self._catalogued()}
-        rows = self.run.tables.latest(self._text_view).to_pylist()
+        said = {**self._transcripts, **self._given}
+        parts = {row["content_id"]: _parts(row, PASSAGES) for row in self._beside(PASSAGES, content_ids)}
+        times = self._times({c: spans for c, (_, spans) in parts.items()})
+        nothing = np.empty((0, 0)), np.empty((0, 2))
         return {
             row["content_id"]: Evidence(
                 "text",
-                arrays={"vector": np.asarray(row["embedding"], np.float32)},
-                text_hash=text_hash(self._given.get(row["content_id"], "")),
+                arrays=part_arrays(
+                    *parts.get(row["content_id"], nothing), row["embedding"], times.get(row["content_id"])
+                ),
+                text_hash=text_hash(said.get(row["content_id"], "")),
                 scores=self.scores["text"].get(row["content_id"], {}),
                 model_id=self._text_model,
             )
-            for row in rows
-            if row["content_id"] in wanted
+            for row in self._beside(self._text_view, content_ids)
         }
 
+    def _times(self, spans: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """When passages of transcripts are heard, float32 (n, 2) seconds, by content."""
+        heard = {c for c in spans if c in self._transcripts and c not in self._given}
+        latest = self._keys(SPEECH) if heard else {}
+        words: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for row in self._beside_all(WORDS, heard):
+            if row[WORK_KEY] == latest[row["content_id"]]:
+                words[row["content_id"]].append((row["start_s"], row["end_s"]))
+        return {c: _heard(self.words(c), self._transcripts[c], spans[c], np.array(words[c])) for c in heard if words[c]}
+
+    def _beside_all(self, view: View, content_ids: Collection[str]) -> list[dict[str, Any]]:
+        """Every row of some contents in a table that has many a content."""
+        if not content_ids:
+            return []
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        rows = self.run.tables.read(view, ["content_id", "start_s", "end_s", WORK_KEY])
+        chosen = pc.is_in(rows["content_id"], value_set=pa.array(sorted(content_ids), pa.string()))
+        return list(rows.filter(chosen).to_pylist())
+
+    @cached_property
     def _transcripts(self) -> dict[str, str]:
         rows = self.run.tables.latest(SPEECH, ["transcript"]).to_pylist()
         return {row["content_id"]: row["transcript"] for row in rows if row["transcript"]}
 
-    def _catalogued(self) -> dict[str, str]:
-        return {row["content_id"]: row["text"] for row in self._catalogue() if row["text"]}
+    @cached_property
+    def _given(self) -> dict[str, str]:
+        return {c: row["text"] for c, row in self._catalogue.items() if row["text"]}
 
-    def _catalogue(self) -> list[dict[str, Any]]:
+    @cached_property
+    def _catalogue(self) -> dict[str, dict[str, Any]]:
         folder = newest_catalog(self.run.storage)
         if folder is None:
-            return []
+            return {}
         columns = ["content_id", "title", "description", "text"]
-        return decode(self.run.storage.read(f"{folder}/catalog.parquet"), columns).to_pylist()
+        rows = decode(self.run.storage.read(f"{folder}/catalog.parquet"), columns).to_pylist()
+        return {row["content_id"]: row for row in rows}
+
+
+def _parts(row: Mapping[str, Any], view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors, float16 (n, dim), and spans, (n, 2), of a row of `PASSAGES` or `VOICES`."""
+    first, last = (row[feature.name] for feature in view.features[:2])
+    return np.frombuffer(row["vectors"], np.float16).reshape(len(first), -1), np.array([first, last]).T
+
+
+def _heard(text: str, transcript: str, spans: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """The seconds of passages, from `words`, (n, 2) seconds, of the transcript that a text ends with. What stands
+    before it, a title, is heard nowhere: NaN."""
+    begins = len(text) - len(transcript)
+    starts = np.array([match.start() for match in re.finditer(r"\S+", transcript)]) + begins
+    # Words of the model and words between spaces are one to one but for a few.
+    share = len(words) / max(len(starts), 1)
+    first, last = (np.searchsorted(starts, spans[:, side]) for side in (0, 1))
+    first, last = (first * share).astype(int), np.ceil(last * share).astype(int) - 1
+    first, last = np.clip(first, 0, len(words) - 1), np.clip(last, 0, len(words) - 1)
+    found = np.stack([words[first, 0], words[np.maximum(first, last), 1]], axis=1)
+    found[spans[:, 1] <= begins] = np.nan
+    return found.astype(np.float32)
 
 
 def picture_arrays(row: Mapping[str, Any]) -> dict[str, np.ndarray]:

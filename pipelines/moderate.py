@@ -96,6 +96,7 @@ def scan(run: Run) -> dict[str, Any]:
         "changed": changed,
         "actions": dict(Counter(case.decision.action for case in made)),
         "quarantined": flooding,
+        "unheard": look.unheard(),
         "seconds": time.perf_counter() - started,
     }
     return summary
@@ -190,6 +191,13 @@ class Scan:
             self.seen = now
             now.save(self.run.storage)
         return made
+
+    def unheard(self) -> list[str]:
+        """Policies on voices that have exemplars, in a store where nothing keeps whose voice is heard."""
+        if self.media.voiced:
+            return []
+        banks = {e.bank for e in self.exemplars}
+        return [p.id for p in self.policies if p.vectors == "voice" and banks & {*p.positive, *p.negative}]
 
     def floods(self) -> list[str]:
         """Quarantines exemplars that match suddenly more than they used to; returns which."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.errors import NotFound, StorageError
-from core.features import CONTENT, FAMILIES, FINGERPRINT, KEYPOINTS, SIDE_TABLES, View
+from core.features import CONTENT, FAMILIES, FINGERPRINT, KEYPOINTS, PASSAGES, SIDE_TABLES, VOICES, View
 from core.keys import REMOVED
 from core.storage import Storage
 from core.tables import decode, encode, now_us, rows_to_table
@@ -127,7 +127,8 @@ def _after(now: datetime, event: datetime) -> datetime:
 
 def stored_views(storage: Storage) -> list[View]:
     """Every view of contents that has parts in the store, whatever model made it."""
-    families = {view.name: view for view in (*FAMILIES, FINGERPRINT, KEYPOINTS) if view.entity == CONTENT.entity}
+    beside = (FINGERPRINT, KEYPOINTS, PASSAGES, VOICES)
+    families = {view.name: view for view in (*FAMILIES, *beside) if view.entity == CONTENT.entity}
     found: dict[str, View] = {}
     for room in ("offline", "beside"):
         for entry in storage.entries(room):

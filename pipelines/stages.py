@@ -7,15 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from core.contracts import CONTENT_SCHEMA
 from core.features import (
     ACOUSTIC,
     CONTENT,
     FINGERPRINT,
     KEYPOINTS,
+    PASSAGES,
     SPEECH,
     TEXT_SIGNALS,
     VISUAL,
+    VOICES,
     View,
     embedding_view,
     raw_view,
@@ -28,8 +32,8 @@ Modality = Literal["none", "audio", "image", "text"]
 
 # Raised when reading or decoding hands other samples, pixels or words to the models than before.
 MEDIA_VERSION = 1
-# Those of embedders.fingerprint and embedders.keypoints, which are not imported to plan.
-FINGERPRINT_ID, KEYPOINTS_ID = "log-band-patches-1", "rootsift-1"
+# Those of embedders.fingerprint, embedders.keypoints and embedders.voice, which are not imported to plan.
+FINGERPRINT_ID, KEYPOINTS_ID, VOICE_ID = "log-band-patches-1", "rootsift-1", "resemblyzer-39373b86-1"
 WHOLE_FILES = (FINGERPRINT, KEYPOINTS)  # of these views, rows hold for the very bytes of a file
 TEXT_FIELDS = ("title", "description", "text", "language")
 
@@ -126,6 +130,38 @@ def keypoints_stage() -> Stage:
     return Stage("keypoints", "image", KEYPOINTS, f"{KEYPOINTS_ID}+pdq", 1, run)
 
 
+def voices_stage(run: Run) -> Stage:
+    """Keeps whose voice is heard when, for policies on voices."""
+    speech = run.enrichers[SPEECH.name]
+    encoder: list[Any] = []
+
+    def one(audio: Any) -> Row:
+        from embedders.voice import VoiceEncoder
+
+        if not encoder:
+            encoder.append(VoiceEncoder(run.config.device))
+        vectors, spans = encoder[0].passages(audio.samples, speech.spoken(audio))
+        starts, ends = spans.T.tolist()
+        return {"start_s": starts, "end_s": ends, "vectors": vectors.astype(np.float16).tobytes()}
+
+    return Stage(
+        "voices", "audio", VOICES, f"{VOICE_ID}+{speech.model_id.split('+')[0]}", 1, lambda batch: list(map(one, batch))
+    )
+
+
+def passages_stage(model: Any) -> Stage:
+    """Keeps what each passage of a text means, for policies on what is said."""
+
+    def run(batch: Sequence[Any]) -> list[Row]:
+        rows = []
+        for vectors, spans in model.passages(batch):
+            first, last = spans.T.tolist()
+            rows.append({"first": first, "last": last, "vectors": vectors.astype(np.float16).tobytes()})
+        return rows
+
+    return Stage("passages", "text", PASSAGES, model.model_id, 1, run)
+
+
 def media_stages(run: Run) -> list[Stage]:
     """The stages over audio and pictures."""
     audio, image = run.models.audio.raw, run.models.image
@@ -137,6 +173,7 @@ def media_stages(run: Run) -> list[Stage]:
         _embed("image", "image", embedding_view("image", image.model_id, image.dim), image, "embedding"),
         _enrich("visual", run.enrichers[VISUAL.name]),
         keypoints_stage(),
+        *([voices_stage(run)] if run.config.voices else []),
     ]
 
 
@@ -146,6 +183,7 @@ def text_stages(run: Run) -> list[Stage]:
     return [
         _embed("text", "text", embedding_view("text", text.model_id, text.dim), text, "embedding"),
         _enrich("text_signals", run.enrichers[TEXT_SIGNALS.name]),
+        passages_stage(text),
     ]
 
 

@@ -126,7 +126,7 @@ def index_of(vectors: np.ndarray, seed: int = 0, filled: int | None = None) -> f
     return made
 
 
-def split(index: faiss.IndexIVF, keep: np.ndarray) -> faiss.IndexIVF:
+def split(index: Any, keep: np.ndarray) -> faiss.IndexIVFScalarQuantizer:
     """The same index with every list cut into lists of about `LIST_LENGTH`, by 2-means of what it holds. `keep`, bool
     (n,), says which rows stay; they are numbered anew, in their order.
 
@@ -146,7 +146,7 @@ def split(index: faiss.IndexIVF, keep: np.ndarray) -> faiss.IndexIVF:
             centres.append(vectors[part].mean(axis=0))
     graph = _graph(index.d)
     graph.add(np.stack(centres) / np.linalg.norm(centres, axis=1, keepdims=True))
-    made = _lists(graph)
+    made: Any = _lists(graph)
     for place, (ids, codes) in enumerate(zip(ids_of, codes_of, strict=True)):
         made.invlists.add_entries(place, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
     made.ntotal = int(keep.sum())
@@ -183,7 +183,7 @@ def _two_means(vectors: np.ndarray, seed: int, rounds: int = 6) -> np.ndarray:
     return side
 
 
-def _entries(lists: faiss.InvertedLists, place: int) -> tuple[np.ndarray, np.ndarray]:
+def _entries(lists: Any, place: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers, int64 (n,), and codes, uint8 (n, bytes), of one list."""
     count, size = lists.list_size(place), lists.code_size
     ids = faiss.rev_swig_ptr(lists.get_ids(place), count).copy()

@@ -24,6 +24,8 @@ def test_file_then_values(tmp_path: Path) -> None:
         ({"workers": "two"}, "must be of type int"),
         ({"profile": "tiny"}, "bundled or hub"),
         ({"shard_items": 0}, "at least 1"),
+        ({"voices": "yes"}, "must be of type bool"),
+        ({"workers": True}, "must be of type int"),
         ({"allow_hosts": "x"}, "list of texts"),
     ],
 )

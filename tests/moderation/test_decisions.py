@@ -11,10 +11,10 @@ import pytest
 
 from core.storage import open_storage
 from embedders.fingerprint import patches
-from moderation.banks import Bank, margin
+from moderation.banks import Bank, Likeness
 from moderation.calibration import Calibration, Threshold
 from moderation.decisions import WORTH, Calibrated, Decision, Judge, policy_version
-from moderation.evidence import Evidence
+from moderation.evidence import Evidence, part_arrays
 from moderation.exemplars import Exemplars
 from moderation.policies import Policy, shipped_policies
 from pipelines.match import picture_evidence, picture_hashes
@@ -113,12 +113,77 @@ def test_a_classifier_is_reviewed_until_labels_calibrate_it(store: Exemplars) ->
 
 
 def test_the_margin_is_the_mean_of_the_nearest() -> None:
-    likeness = {"p1": 0.9, "p2": 0.5, "n1": 0.6, "n2": 0.2, "elsewhere": 1.0}
-    assert margin(likeness, ["p1", "p2"], ["n1", "n2"]) == pytest.approx(0.7 - 0.4)
-    assert margin(likeness, ["p1"], []) == pytest.approx(0.9)
-    assert margin({}, ["p1"], ["n1"]) == 0
-    many = {f"p{n}": n / 100 for n in range(50)}
-    assert margin(many, many, []) == pytest.approx(np.mean(np.arange(40, 50) / 100))
+    named = ["p1", "p2", "n1", "n2", "elsewhere"]
+    rows = np.array([[0.9, 0.5, 0.6, 0.2, 1.0], [0.1, 0.3, 0.2, 0.4, 1.0]], np.float32)
+    likeness = Likeness(named, rows)
+    assert likeness.margins({"p1", "p2"}, {"n1", "n2"}) == pytest.approx([0.7 - 0.4, 0.2 - 0.3])
+    assert likeness.margins({"p1"}, set()) == pytest.approx([0.9, 0.1])
+    assert likeness.nearest(1, {"p1", "p2"}) == [("p2", pytest.approx(0.3)), ("p1", pytest.approx(0.1))]
+    assert dict(likeness.best()) == pytest.approx({"p1": 0.9, "p2": 0.5, "n1": 0.6, "n2": 0.4, "elsewhere": 1.0})
+    many = [f"p{n}" for n in range(50)]
+    rising = np.arange(50, dtype=np.float32)[None] / 100
+    assert Likeness(many, rising).margins(set(many), set()) == pytest.approx([np.mean(np.arange(40, 50) / 100)])
+
+
+def axis(number: int, share: float = 1.0) -> np.ndarray:
+    """A unit vector of four dimensions, mostly along one axis."""
+    found = np.zeros(4, np.float32)
+    found[number], found[3] = share, np.sqrt(1 - share**2)
+    return found
+
+
+def worded(store: Exemplars, bank: str, name: str, vector: np.ndarray) -> None:
+    store.add(bank, "text", {"text": name, "model_id": "m"}, {"vector": vector}, name=name, state="active")
+
+
+def test_one_passage_is_enough_and_the_decision_says_which(store: Exemplars) -> None:
+    worded(store, "abusive-language", "abuse", axis(0))
+    worded(store, "acceptable-language", "fine", axis(1))
+    abuse = judge(SHIPPED["abusive-language"], "text", store)
+    whole = axis(1, 0.9)
+    assert abuse.decide("content", Evidence("text", arrays={"vector": whole})) is None
+    parts = np.stack([axis(1), axis(0, 0.8), axis(2)])
+    spans = np.array([[0, 50], [51, 90], [91, 140]])
+    found = abuse.decide("content", Evidence("text", arrays=part_arrays(parts, spans, whole)))
+    assert found is not None and found.raw == pytest.approx(0.8, abs=1e-3) and found.action == "review"
+    (cited, other) = found.cited
+    assert (cited.side, cited.first, cited.last, cited.start_s) == ("positive", 51, 90, None)
+    assert (other.side, other.score) == ("negative", pytest.approx(0.0, abs=1e-3))
+    assert found.reason == "a passage is like abusive-language/abuse (0.80)"
+    again = Decision.from_dict(found.to_dict())
+    assert again.same == found.same
+    # Of what was heard, also when; a passage of the title was heard nowhere.
+    times = np.array([[np.nan, np.nan], [12.5, 15.0], [15.0, 20.0]])
+    heard = abuse.decide("content", Evidence("text", arrays=part_arrays(parts, spans, whole, times)))
+    assert heard is not None and (heard.cited[0].start_s, heard.cited[0].end_s) == (12.5, 15.0)
+    titled = np.roll(times, 1, axis=0)
+    heard = abuse.decide("content", Evidence("text", arrays=part_arrays(parts, spans, whole, titled)))
+    assert heard is not None and heard.cited[0].first == 51 and heard.cited[0].start_s is None
+
+
+def test_where_no_passage_is_worse_it_is_the_whole(store: Exemplars) -> None:
+    worded(store, "abusive-language", "abuse", axis(0))
+    arrays = part_arrays(axis(0, 0.9)[None], np.array([[0, 30]]), axis(0, 0.9))
+    arrays["parts"] = arrays["parts"] * np.float16(0.999)
+    found = judge(SHIPPED["abusive-language"], "text", store).decide("content", Evidence("text", arrays=arrays))
+    assert found is not None and found.cited[0].first is None and found.reason.startswith("it is like")
+
+
+def test_a_voice_is_told_by_its_own_vectors(store: Exemplars) -> None:
+    """Vectors of another model, of another length, compare with nothing."""
+    store.add("protected-voices", "audio", {"sha256": "a"}, {"vector": axis(0)}, name="ada", state="active")
+    store.add(
+        "protected-voices", "audio", {"sha256": "b"}, {"vector": np.ones(7, np.float32)}, name="old", state="active"
+    )
+    voices = judge(SHIPPED["impersonated-voices"], "audio", store)
+    parts, spans = np.stack([axis(1), axis(0, 0.9)]), np.array([[3.0, 10.5], [40.0, 47.5]])
+    found = voices.decide("content", Evidence("audio", "x", part_arrays(parts, spans)))
+    assert found is not None and [(c.exemplar_id, c.start_s, c.end_s) for c in found.cited] == [
+        ("protected-voices/ada", 40.0, 47.5)
+    ]
+    assert found.action == "review" and found.probability is None
+    assert voices.decide("content", Evidence("audio", "x", part_arrays(parts[:1], spans[:1]))) is None
+    assert voices.decide("content", Evidence("audio", "x")) is None
 
 
 def test_the_share_that_is_enforced_is_the_same_contents_and_only_grows(

@@ -79,6 +79,13 @@ def test_what_is_left_out_has_a_default() -> None:
         ({"banks": {"positiv": ["a"]}}, "did you mean 'positive'"),
         ({"banks": {"positive": ["a"], "negative": ["a"]}}, "both positive and negative"),
         ({"modalities": ["text"]}, "text is compared by similarity"),
+        ({"detector": "similarity"}, "similarity of audio is that of voices"),
+        ({"vectors": "voice"}, "needs `vectors: voice`, and that only"),
+        ({"vectors": "face"}, "'face' is none of"),
+        (
+            {"detector": "similarity", "vectors": "voice", "modalities": ["audio", "text"]},
+            "voices are in audio alone",
+        ),
         ({"target_precision": 1.0}, "no number of labels proves a precision of 1"),
         ({"target_precision": "high"}, "target_precision must be a number from 0 to 1"),
         ({"enforced": 1.5}, "enforced must be a number from 0 to 1, not 1.5"),

@@ -46,3 +46,11 @@ def test_two_texts_without_a_letter_are_not_the_same() -> None:
     bank = TextBank()
     bank.add("dots", "…", np.array([1.0, 0.0], np.float32))
     assert bank.match("!!", np.array([0.0, 1.0], np.float32)) == []
+
+
+def test_one_passage_that_means_the_same_is_enough() -> None:
+    east, north = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
+    bank = TextBank()
+    bank.add("north", "up", north)
+    assert bank.match("a long text", east) == bank.match("a long text", np.stack([east, east])) == []
+    assert [m.score for m in bank.match("a long text", np.stack([east, east, north]))] == [1.0]

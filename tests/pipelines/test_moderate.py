@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -25,11 +26,13 @@ from pipelines import moderate, removal
 from pipelines.context import Run
 from pipelines.exemplars import add_contents, add_files
 from pipelines.inprocess import run_catalog
+from pipelines.media import StoreMedia, _heard
 from tests.pipelines.conftest import Shelf
 from tests.skips.audio import laid_out, music, talk, write
 
 CONFIG = Config(device="cpu")
 pytestmark = pytest.mark.slow
+FRIENDLY = "The committee met on Tuesday and agreed that the old bridge has to be repaired before the winter comes."
 ABUSE = "You people are vermin and should be driven out of this country."
 
 
@@ -322,3 +325,62 @@ def test_a_model_says_what_it_thinks_of_what_waits(house: House, tmp_path: Path)
     cases.audit.erase([record.record_id for record in cases.opinions[case.case_id]])
     assert cases.replay(case, patches).same
     server.http.shutdown()
+
+
+def test_one_abusive_sentence_in_a_long_text_is_found_where_it_stands(house: House) -> None:
+    garden = "We planted tomatoes and beans in the garden, and in the evening we watered them with the old can. "
+    house.add("long", text=f"{garden * 40}{ABUSE} {garden * 40}")
+    house.add("long and friendly", text=garden * 80)
+    house.enrich()
+    ban(house)
+    house.scan()
+    standing = house.standing()
+    assert ("long and friendly", "abusive-language") not in standing
+    decision = standing["long", "abusive-language"].decision
+    cited = decision.cited[0]
+    said = StoreMedia(house.run(), []).words("long")
+    assert said[cited.first : cited.last] == ABUSE and cited.score > 0.98
+    assert (decision.action, cited.start_s) == ("review", None)  # nobody spoke it
+    assert_all_replay(house.cases())
+    # Without the sentence, the decision goes.
+    house.add("long", text=garden * 80, updated_at="2026-02-01T00:00:00Z")
+    house.enrich()
+    assert ("long", "abusive-language") not in house.standing()
+
+
+def test_when_the_passages_of_a_transcript_are_heard() -> None:
+    transcript = "one two three four five six"
+    text = f"A title\n{transcript}"
+    words = np.array([[n, n + 0.5] for n in range(6)], float)
+    spans = np.array([[0, 7], [8, 21], [22, 35]])  # the title, "one two three", "four five six"
+    found = _heard(text, transcript, spans, words)
+    assert np.isnan(found[0]).all() and found[1:].tolist() == [[0.0, 2.5], [3.0, 5.5]]
+    # A model that hears "twenty-one" as two words shifts what follows by a share of a word, not off the end.
+    more = np.array([[n, n + 0.5] for n in range(7)], float)
+    assert _heard(text, transcript, spans, more)[2].tolist() == [3.0, 6.5]
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="needs Debian's flite")
+def test_a_protected_voice_is_heard_where_vectors_of_voices_are_kept(house: House) -> None:
+    said = ("My grandmother kept bees behind the house, and she gave honey to everybody in the street.", FRIENDLY)
+    for name, voice, text in (("ada.wav", "slt", said[0]), ("fake.wav", "slt", said[1]), ("else.wav", "kal", said[1])):
+        folder = house.root / "banned" if name == "ada.wav" else house.shelf.folder
+        subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(folder / name)], check=True)
+    house.add("fake", audio_uri="fake.wav")
+    house.add("else", audio_uri="else.wav")
+    house.enrich()
+    storage = open_storage(str(house.store))
+    added = add_files(storage, "protected-voices", [house.root / "banned/ada.wav"], state="active")
+    assert not added.failures
+    assert house.scan()["unheard"] == ["impersonated-voices"] and not house.standing()
+    refused = add_files(storage, "protected-voices", [house.root / "banned/song.wav"])
+    assert refused.exemplars == [] and "no_speech" in refused.failures[0][1]
+    summary = run_catalog(house.shelf.source, str(house.store), CONFIG.replace(voices=True))
+    assert json.loads((house.store / "runs" / summary["run_id"] / "moderation.json").read_text())["unheard"] == []
+    standing = house.standing()
+    assert set(standing) == {("fake", "impersonated-voices")}
+    cited = standing["fake", "impersonated-voices"].decision.cited[0]
+    assert cited.score > 0.9 and cited.start_s is not None and cited.end_s is not None
+    assert 0 <= cited.start_s < 1 and 3 < cited.end_s < 9
+    assert house.online("fake")["policy_start_s"] == [pytest.approx(cited.start_s, abs=1e-3)]
+    assert_all_replay(house.cases())

@@ -34,6 +34,7 @@ EVERYTHING = {
     "keypoints": 1,
     "text": 10,
     "text_signals": 10,
+    "passages": 10,
 }
 
 
@@ -55,7 +56,7 @@ def test_a_run_and_its_reruns(shelf: Shelf, run_on: RunOn, tmp_path: Path) -> No
     # Only titles changed: no audio, no picture.
     shelf.row("sound 1")["title"] = "Another title"
     shelf.save()
-    assert computed(run_on(shelf.source)) == {"content": 1, "text": 1, "text_signals": 1}
+    assert computed(run_on(shelf.source)) == {"content": 1, "text": 1, "text_signals": 1, "passages": 1}
 
     # One sound replaced, with a new version time: what is made of sound is computed for it alone.
     shelf.sound("sound-2.wav", 99)
