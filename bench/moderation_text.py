@@ -3,6 +3,7 @@ alt-profanity-check."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,13 +13,15 @@ import numpy as np
 from bench.abuse import Labelled, labelled
 from bench.frame import Benchmark, Row
 from core.threads import one_algebra_thread
-from moderation.banks import NEAREST
 from moderation.calibration import calibration_error, fit
+from moderation.likeness import FEATURE_WEIGHT, PLANE_WEIGHT, Plane, log_odds, nearest_mean
 
 SEED = 5
 QUICK_EACH = 60
 FALSE_POSITIVES = 0.01
 DRAWS = 500  # of the bootstrap
+FOLDS = 5
+PLANTED, LONG = 30, 400  # texts of a long one, and how many such
 Pair = tuple[str, str]  # an abusive source and an ordinary one that were left out
 
 
@@ -34,19 +37,60 @@ class _Held:
     hard: np.ndarray  # scores of hard negatives
 
 
+class _Texts:
+    """The texts as a store has them: vectors of the whole and of sentences, and the classifier's score."""
+
+    def __init__(self, texts: Sequence[Labelled]) -> None:
+        self.source = np.array([t.source for t in texts])
+        self.abusive = np.array([t.abusive for t in texts])
+        self.group = np.array([f"{t.source} {t.group}" for t in texts])
+        self.hard = self.source == "hard"
+        self.profanity = _profanity([t.text for t in texts])
+        self.whole, self.parts, self.owner = _vectors(texts)
+
+    def scores(self, asked: np.ndarray, bank: np.ndarray, by_sentence: bool = False) -> np.ndarray:
+        """What `moderation.decisions` makes of the texts `asked`, bool (n,), with those in `bank` as exemplars: each is
+        short enough to be one passage. `by_sentence`, as if each were a part of a long one."""
+        sides = self.whole[bank & self.abusive], self.whole[bank & ~self.abusive]
+        plane = Plane.between(*sides)
+        wanted = np.flatnonzero(asked)
+        place = np.full(len(asked), -1)
+        place[wanted] = np.arange(len(wanted))
+        theirs = asked[self.owner]
+        rows, owner = self.whole[wanted], np.arange(len(wanted))
+        if by_sentence:
+            rows, owner = self.parts[theirs], place[self.owner[theirs]]
+        each = nearest_mean(rows @ sides[0].T) - nearest_mean(rows @ sides[1].T)
+        if plane is not None:
+            each += PLANE_WEIGHT * plane.side(rows)
+        worst = np.full(len(wanted), -np.inf)
+        np.maximum.at(worst, owner, each)
+        return worst + FEATURE_WEIGHT * log_odds(self.profanity[wanted])
+
+    def cross_scores(self, among: np.ndarray) -> np.ndarray:
+        """Scores of texts by banks of those of them that do not hang together with them."""
+        from sklearn.model_selection import GroupKFold
+
+        number = np.flatnonzero(among)
+        found = np.empty(len(number))
+        for bank, asked in GroupKFold(FOLDS).split(number, groups=self.group[number]):
+            masks = np.zeros((2, len(among)), bool)
+            masks[0, number[asked]], masks[1, number[bank]] = True, True
+            found[asked] = self.scores(*masks)
+        return found
+
+
 def run(quick: bool) -> list[Row]:
     one_algebra_thread()
-    texts = labelled(SEED)
+    every = labelled(SEED)
     if quick:
         kept: dict[str, int] = {}
-        texts = [t for t in texts if kept.setdefault(t.source, 0) < QUICK_EACH and _count(kept, t.source)]
-    vectors, profanity = _vectors(texts), _profanity(texts)
-    source = np.array([t.source for t in texts])
-    abusive = np.array([t.abusive for t in texts])
-    hard = source == "hard"
-    pairs = list(product(sorted(set(source[abusive])), sorted(set(source[~abusive & ~hard]))))
-    held = [_held_out(pair, texts, source, abusive, vectors, profanity) for pair in pairs]
-    return _rows(held)
+        every = [t for t in every if kept.setdefault(t.source, 0) < QUICK_EACH and _count(kept, t.source)]
+    texts = _Texts(every)
+    plain = ~texts.hard
+    pairs = list(product(sorted(set(texts.source[texts.abusive])), sorted(set(texts.source[~texts.abusive & plain]))))
+    held = [_held_out(pair, texts) for pair in pairs]
+    return [*_rows(held), *_own_sources(texts), *_planted(texts)]
 
 
 def _count(kept: dict[str, int], source: str) -> bool:
@@ -54,60 +98,102 @@ def _count(kept: dict[str, int], source: str) -> bool:
     return True
 
 
-def _vectors(texts: Sequence[Labelled]) -> np.ndarray:
+def _vectors(texts: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of whole texts, of their sentences, and whose those are."""
     from catalog.media import Text
     from embedders.registry import load_profile
+    from embedders.text import sentence_spans
 
     model = load_profile("bundled", device="cpu").text
-    return np.stack(model.embed([Text("", "", t.text) for t in texts])).astype(np.float32)
+    given = [Text("", "", t.text) for t in texts]
+    cut = [[t.text[first:last] for first, last in sentence_spans(t.text)] for t in texts]
+    owner = np.repeat(np.arange(len(texts)), [len(own) for own in cut])
+    parts = model.embed([Text("", "", piece) for own in cut for piece in own])
+    return np.asarray(model.embed(given), np.float32), np.asarray(parts, np.float32), owner
 
 
-def _profanity(texts: Sequence[Labelled]) -> np.ndarray:
+def _profanity(texts: Sequence[str]) -> np.ndarray:
     from profanity_check import predict_prob
 
-    return np.asarray(predict_prob([t.text for t in texts]), np.float64)
+    return np.asarray(predict_prob(list(texts)), np.float64)
 
 
-def _held_out(
-    pair: Pair,
-    texts: Sequence[Labelled],
-    source: np.ndarray,
-    abusive: np.ndarray,
-    vectors: np.ndarray,
-    profanity: np.ndarray,
-) -> _Held:
+def _held_out(pair: Pair, texts: _Texts) -> _Held:
     """Banks of what is left; scores of what was left out; the calibration is learnt from what is left, each text scored
-    without its own group."""
-    out = np.isin(source, pair)
-    hard = source == "hard"
-    bank = ~out & ~hard
-    groups = np.array([f"{t.source} {t.group}" for t in texts])
-    own = _margins(vectors[bank], vectors[bank], abusive[bank], groups[bank], groups[bank])
-    made = fit(own.tolist(), abusive[bank].tolist(), source[bank].tolist())
-    scores = _margins(vectors[out], vectors[bank], abusive[bank])
-    return _Held(
-        pair,
-        scores,
-        abusive[out],
-        made(scores),
-        profanity[out],
-        _margins(vectors[hard], vectors[bank], abusive[bank]),
-    )
+    by banks without its own group."""
+    out = np.isin(texts.source, pair)
+    bank = ~out & ~texts.hard
+    made = fit(texts.cross_scores(bank).tolist(), texts.abusive[bank].tolist(), texts.source[bank].tolist())
+    scores = texts.scores(out, bank)
+    return _Held(pair, scores, texts.abusive[out], made(scores), texts.profanity[out], texts.scores(texts.hard, bank))
 
 
-def _margins(
-    asked: np.ndarray,
-    bank: np.ndarray,
-    abusive: np.ndarray,
-    asked_groups: np.ndarray | None = None,
-    groups: np.ndarray | None = None,
-) -> np.ndarray:
-    """`moderation.banks.margin` of many texts at once; exemplars of a text's own group do not count."""
-    alike = asked @ bank.T
-    if asked_groups is not None and groups is not None:
-        alike[asked_groups[:, None] == groups[None]] = -1
-    top = [np.sort(alike[:, side], axis=1)[:, -NEAREST:].mean(axis=1) for side in (abusive, ~abusive)]
-    return np.asarray(top[0] - top[1], np.float64)
+def _own_sources(texts: _Texts) -> list[Row]:
+    """The calibration of a store that labels what it has: a third of the groups is the bank, a third the labels, a
+    third tells how good both are, in turn."""
+    third = np.array([int(hashlib.sha256(g.encode()).hexdigest(), 16) % 3 for g in texts.group])
+    errors, labels = [], 0
+    for turn in range(3):
+        bank, labelled_, asked = ((third == (turn + k) % 3) & ~texts.hard for k in range(3))
+        made = fit(
+            texts.scores(labelled_, bank).tolist(),
+            texts.abusive[labelled_].tolist(),
+            texts.group[labelled_].tolist(),
+        )
+        errors.append(calibration_error(made(texts.scores(asked, bank)), texts.abusive[asked]))
+        labels += int(labelled_.sum())
+    note = f"labels of the sources that are judged, {labels // 3:,} of them; the worst of three turns"
+    return [Row("calibration_error_own_sources", max(errors), None, None, "", note=note)]
+
+
+def _planted(texts: _Texts) -> list[Row]:
+    """One abusive text among many ordinary ones of a source, as a sentence in a transcript: the share that is found at
+    1 % false positives, by the worst passage and by the whole. Sources are left out, as above."""
+    rng = np.random.default_rng(SEED)
+    found: dict[str, list[float]] = {"passages": [], "whole": [], "profanity": []}
+    plain = ~texts.hard
+    for yes, no in product(sorted(set(texts.source[texts.abusive])), sorted(set(texts.source[~texts.abusive & plain]))):
+        out = np.isin(texts.source, (yes, no))
+        number = np.flatnonzero(out)
+        scores = texts.scores(out, ~out & plain, by_sentence=True)
+        of = {"passages": scores, "profanity": texts.profanity[number]}
+        bad, good = np.flatnonzero(texts.abusive[number]), np.flatnonzero(~texts.abusive[number])
+        long = [rng.choice(good, min(PLANTED, len(good)), replace=False) for _ in range(LONG)]
+        hidden = rng.choice(bad, LONG)
+        for name, own in of.items():
+            clean = np.array([own[some].max() for some in long])
+            dirty = np.maximum(clean, own[hidden])
+            found[name].append(float(np.mean(dirty > np.quantile(clean, 1 - FALSE_POSITIVES))))
+        found["whole"].append(_whole(texts, out, number, long, hidden))
+    note = f"{LONG} texts made of {PLANTED} of one source each; mean of {len(found['whole'])} pairs of sources"
+    ours, peer = (float(np.mean(found[name])) for name in ("passages", "profanity"))
+    whole = f"{note}; {np.mean(found['whole']):.3f} where the vector is of the whole"
+    return [
+        Row(
+            "one_in_many_recall",
+            ours,
+            peer,
+            1.0,
+            "",
+            "alt-profanity-check, the worst",
+            higher_is_better=True,
+            note=whole,
+        )
+    ]
+
+
+def _whole(texts: _Texts, out: np.ndarray, number: np.ndarray, long: Sequence[np.ndarray], hidden: np.ndarray) -> float:
+    """The same by the mean vector."""
+    bank = ~out & ~texts.hard
+    sides = texts.whole[bank & texts.abusive], texts.whole[bank & ~texts.abusive]
+
+    def score(rows: Sequence[np.ndarray]) -> np.ndarray:
+        means = np.stack([texts.whole[number[some]].mean(axis=0) for some in rows])
+        means /= np.linalg.norm(means, axis=1, keepdims=True)
+        return nearest_mean(means @ sides[0].T) - nearest_mean(means @ sides[1].T)
+
+    clean, dirty = score(long), score([np.append(some, one) for some, one in zip(long, hidden, strict=True)])
+    return float(np.mean(dirty > np.quantile(clean, 1 - FALSE_POSITIVES)))
 
 
 def _rows(held: Sequence[_Held]) -> list[Row]:

@@ -36,7 +36,16 @@ MOST_PASSAGES = 2_000  # of a content; of more, each is longer
 
 
 def passages(text: str) -> list[tuple[int, int]]:
-    """(first, last) characters of a text's passages: sentences, short ones with the next, long ones cut at spaces."""
+    """(first, last) characters of a text's passages. One that the model reads at once is one passage: its sentences
+    mean less without each other (`moderation-text` tells abuse worse by the worst of them)."""
+    if len(text) > MOST_CHARS:
+        return sentence_spans(text)
+    first, last = _stripped(text, 0, len(text))
+    return [(first, last)] if first < last else []
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """(first, last) characters of a text's sentences, short ones with the next, long ones cut at spaces."""
     least = max(LEAST_CHARS, len(text) // MOST_PASSAGES)
     most = max(MOST_CHARS, 2 * least)
     found: list[tuple[int, int]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,12 @@ import numpy as np
 
 from moderation.evidence import Evidence
 from moderation.exemplars import Exemplar
+from moderation.likeness import Likeness
 from moderation.matches import Match, best_first
 from moderation.pictures import PDQ_DISTANCE, PictureBank, PictureHashes
 from moderation.sounds import SoundBank
 from moderation.texts import text_hash
 from skips.join import Patcher
-
-NEAREST = 10  # exemplars of each side whose likeness makes a score
 
 
 @dataclass(frozen=True)
@@ -89,41 +88,11 @@ class Bank:
             return None
         parts = evidence.arrays.get("parts", np.empty((0, len(whole)), np.float32))
         rows = np.concatenate([whole[None], parts]).astype(np.float32)
-        return Likeness(named, rows @ np.stack([self._vectors[e] for e in named]).T)
+        return Likeness(named, rows @ self.vectors(named).T)
 
-
-@dataclass(frozen=True)
-class Likeness:
-    """Cosines, float32 (1 + parts, exemplars): of a content as a whole first, then of its parts."""
-
-    exemplars: Sequence[str]
-    cosine: np.ndarray
-
-    def margins(self, positive: Collection[str], negative: Collection[str]) -> np.ndarray:
-        """Of the whole and of each part, float64 (n,): the mean cosine of the `NEAREST` positive exemplars less that of
-        the nearest negative ones, in [-1, 1]; a side that is empty counts 0."""
-        return _top(self._of(positive)) - _top(self._of(negative))
-
-    def nearest(self, row: int, among: Collection[str]) -> list[tuple[str, float]]:
-        """The nearest of some exemplars to the whole (row 0) or a part, the likest first."""
-        found = [(e, float(v)) for e, v in zip(self.exemplars, self.cosine[row], strict=True) if e in among]
-        return sorted(found, key=lambda f: (-f[1], f[0]))[:NEAREST]
-
-    def best(self) -> list[tuple[str, float]]:
-        """Every exemplar with the cosine of what is likest to it, the whole or a part, the likest first."""
-        found = zip(self.exemplars, self.cosine.max(axis=0).tolist(), strict=True)
-        return sorted(found, key=lambda f: (-f[1], f[0]))
-
-    def _of(self, side: Collection[str]) -> np.ndarray:
-        return self.cosine[:, [e in side for e in self.exemplars]]
-
-
-def _top(cosine: np.ndarray) -> np.ndarray:
-    if not cosine.shape[1]:
-        return np.zeros(len(cosine))
-    count = min(NEAREST, cosine.shape[1])
-    best = np.partition(cosine, cosine.shape[1] - count, axis=1)[:, -count:]
-    return np.asarray(np.sort(best, axis=1).astype(np.float64).mean(axis=1))
+    def vectors(self, exemplars: Sequence[str]) -> np.ndarray:
+        """The vectors of some exemplars that have one, all of one length, float32 (n, dim)."""
+        return np.stack([self._vectors[e] for e in exemplars])
 
 
 def _exact(match: Match) -> Match:

@@ -111,7 +111,7 @@ class Cases:
     def calibrated(self, policy: Policy, modality: str) -> Calibrated | None:
         """The newest calibration of a policy; None where what it says has changed since."""
         record = self.calibrations.get((policy.id, modality))
-        if record is None or record.body["detector"] != [policy.detector, policy.vectors, policy.feature]:
+        if record is None or record.body["detector"] != decisions.detector(policy):
             return None
         return _calibrated(record)
 

@@ -19,11 +19,12 @@ from moderation.banks import Bank
 from moderation.calibration import Calibration, Threshold
 from moderation.evidence import Evidence
 from moderation.exemplars import Exemplar
+from moderation.likeness import FEATURE_WEIGHT, PLANE_WEIGHT, Likeness, Plane, log_odds
 from moderation.matches import TIERS
 from moderation.policies import ACTIONS, AUTOMATIC, Policy
 
 KIND = "decision"  # of record
-VERSION = 1  # raised when the same inputs may lead elsewhere
+VERSION = 2  # raised when the same inputs may lead elsewhere
 FIRST_TIERS = ("exact", "hash", "fingerprint")
 # What a match of the first tiers is worth before labels say so: `bench` has next to no false ones.
 WORTH = {"exact": 1.0, "hash": 0.97, "fingerprint": 0.95}
@@ -108,6 +109,7 @@ class Judge:
     calibrated: Calibrated | None = None
     lacking: int = 0  # labels until it may act by itself
     version: str = field(default="")
+    _planes: dict[tuple[tuple[str, ...], ...], Plane | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "version", policy_version(self.policy))
@@ -178,8 +180,8 @@ class Judge:
         likeness = self.bank.likeness(evidence, acting)
         if likeness is None:
             return None, "embedding", shadows
-        margins = likeness.margins(*sides.values())
-        row = int(np.argmax(margins))  # one passage is enough; the whole where none is worse
+        scores = likeness.margins(*sides.values()) + self._beyond(evidence, likeness, sides)
+        row = int(np.argmax(scores))  # one passage is enough; the whole where none is worse
         near = likeness.nearest(row, sides["positive"])
         if not near or (self.calibrated is None and near[0][1] < LIKE[self.policy.vectors]):
             return None, "embedding", shadows
@@ -189,7 +191,25 @@ class Judge:
             for side, names in sides.items()
             for e, value in likeness.nearest(row, names)[:CITED]
         ]
-        return float(margins[row]), "embedding", cited
+        return float(scores[row]), "embedding", cited
+
+    def _beyond(self, evidence: Evidence, likeness: Likeness, sides: Mapping[str, set[str]]) -> np.ndarray:
+        """What the plane between the sides and a classifier add to the margins of the whole and of its parts."""
+        found = np.zeros(len(likeness.cosine))
+        whole = evidence.arrays["vector"]
+        plane = self._plane(tuple(tuple(e for e in likeness.exemplars if e in side) for side in sides.values()))
+        if plane is not None:
+            parts = evidence.arrays.get("parts", np.empty((0, len(whole))))
+            found += PLANE_WEIGHT * plane.side(np.concatenate([whole[None], parts]))
+        score = evidence.scores.get(self.policy.feature)
+        return found if score is None else found + FEATURE_WEIGHT * log_odds(score)
+
+    def _plane(self, sides: tuple[tuple[str, ...], ...]) -> Plane | None:
+        if sides not in self._planes:
+            whole = [self.bank.vectors(side) if side else np.empty((0, 0)) for side in sides]
+            self._planes.clear()
+            self._planes[sides] = Plane.between(*whole)
+        return self._planes[sides]
 
     def _probability(self, raw: float, tier: str) -> float | None:
         if tier in FIRST_TIERS:
@@ -272,6 +292,11 @@ def _where(evidence: Evidence, row: int) -> dict[str, Any]:
         else dict(zip(("start_s", "end_s"), times[row - 1].tolist(), strict=True))
     )
     return {"first": int(first), "last": int(last), **heard}
+
+
+def detector(policy: Policy) -> list[Any]:
+    """What scores of a policy are comparable by: labels of other scores calibrate nothing."""
+    return [policy.detector, policy.vectors, policy.feature, VERSION]
 
 
 def policy_version(policy: Policy) -> str:

@@ -33,11 +33,11 @@ class Clause:
 @dataclass(frozen=True)
 class Policy:
     """One rule. `detector` is how it is seen: `copy` (hashes and fingerprints), `similarity` (nearest exemplars by
-    `vectors`), `classifier` (the score in `feature`, `view.column`). `positive` and `negative` are banks of exemplars
-    of what breaks it and of what only looks like that. `ladder` gives the least calibrated score of each action, which
-    rises with the action; `target_precision` is what an automatic action must be proven to reach. `enforced` is the
-    share of contents whose actions are taken; the rest is only recorded. `distance` is how many bits PDQ hashes of
-    copies may differ in.
+    `vectors`), `classifier` (the score in `feature`, `view.column`, which may also add to similarity). `positive` and
+    `negative` are banks of exemplars of what breaks it and of what only looks like that. `ladder` gives the least
+    calibrated score of each action, which rises with the action; `target_precision` is what an automatic action must be
+    proven to reach. `enforced` is the share of contents whose actions are taken; the rest is only recorded. `distance`
+    is how many bits PDQ hashes of copies may differ in.
     """
 
     id: str
@@ -145,7 +145,7 @@ def _policy(values: Mapping[str, Any], where: str) -> Policy:
     )
     if not policy.id.replace("-", "").replace("_", "").replace(".", "").isalnum() or not policy.id.isascii():
         raise ConfigError(f"{where}: an id is made of letters, digits, dots, dashes and underscores")
-    if policy.detector == "classifier" and policy.feature.count(".") != 1:
+    if policy.feature.count(".") != 1 and (policy.feature or policy.detector == "classifier"):
         raise ConfigError(f"{where}: a classifier needs its feature, as view.column")
     if policy.detector != "classifier" and not policy.positive:
         raise ConfigError(f"{where}: banks.positive is empty, so that nothing could ever match")

@@ -13,8 +13,8 @@ from evaluation.intervals import clopper_pearson
 from moderation.audit import Entry, Record
 from moderation.calibration import Threshold, fit, held_out, threshold
 from moderation.cases import CALIBRATION, VERDICT, VERDICTS, Case, Cases
-from moderation.decisions import Decision, policy_version
-from moderation.policies import ACTIONS, Policy
+from moderation.decisions import Decision, detector, policy_version
+from moderation.policies import ACTIONS, Policy, policy_from_dict
 
 APPEAL, SAMPLE = "appeal", "sample"  # kinds of record
 TWICE = 0.1  # share of cases that two reviewers see, neither of whom knows what the other said
@@ -186,14 +186,23 @@ class Review:
 
     def labels(self, policy_id: str, modality: str) -> tuple[list[float], list[bool], list[str]]:
         """Raw scores, whether the policy was broken, and the groups that hang together (the exemplar that was nearest),
-        of the machine's decisions that people settled."""
+        of the machine's decisions that people settled, where scores are still made as they were then."""
+        policy = self.policies.get(policy_id)
         scores, truth, groups = [], [], []
+        comparable = {
+            version
+            for version, record in self.cases.policies.items()
+            if (then := policy_from_dict(record.body["policy"])).id == policy_id
+            and policy_version(then) == version
+            and policy is not None
+            and detector(then) == detector(policy)
+        }
         for case in self.cases.every.values():
             d = case.decision
             if case.by != "machine" or (d.policy_id, d.modality) != (policy_id, modality):
                 continue
             said = [r for r in self.cases.verdicts.get(case.case_id, ()) if r.body["verdict"] != "unsure"]
-            if said and d.tier not in ("exact", "hash", "fingerprint"):
+            if said and d.policy_version in comparable and d.tier not in ("exact", "hash", "fingerprint"):
                 scores.append(d.raw)
                 truth.append(said[-1].body["verdict"] == "violates")
                 groups.append(d.cited[0].exemplar_id if d.cited else case.content_id)
@@ -214,7 +223,7 @@ class Review:
         body = {
             "policy_id": policy_id,
             "modality": modality,
-            "detector": [policy.detector, policy.vectors, policy.feature],
+            "detector": detector(policy),
             "calibration": made.to_dict(),
             "threshold": proven.to_dict(),
             "by": by,

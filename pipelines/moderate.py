@@ -230,7 +230,7 @@ class Scan:
         after one of the exemplars, those that it may concern."""
         before = self.seen.rules.get(rule.name, {})
         known, now = before.get("exemplars", {}), rule.revisions
-        if not rule.policy.feature and not now and not known:
+        if rule.policy.detector != "classifier" and not now and not known:
             return ()  # nothing to compare with, now and before
         if before.get("version") != rule.version:
             return keys

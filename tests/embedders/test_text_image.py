@@ -10,7 +10,7 @@ from core.errors import BadItem, ConfigError
 from embedders.device import resolve_device
 from embedders.image import EfficientNetLite0
 from embedders.registry import load_profile
-from embedders.text import CHUNK_WORDS, MAX_CHUNKS, MOST_CHARS, MOST_PASSAGES, MiniLM, chunks, passages
+from embedders.text import CHUNK_WORDS, MAX_CHUNKS, MOST_CHARS, MOST_PASSAGES, MiniLM, chunks, passages, sentence_spans
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +36,25 @@ def test_a_vector_equals_sentence_transformers_own(minilm: MiniLM) -> None:
     assert float(minilm.embed([Text("A calm evening")])[0] @ own) > 0.999999
 
 
-def test_passages_are_sentences_that_tell_something() -> None:
+def test_sentences_that_are_short_join_the_next() -> None:
     text = "Hello there. I am a short one! And then comes a sentence that says a little more than that.\nYes.\n\nBye"
-    assert [text[a:b] for a, b in passages(text)] == [
+    assert [text[a:b] for a, b in sentence_spans(text)] == [
         "Hello there. I am a short one! And then comes a sentence that says a little more than that.\nYes.\n\nBye"
     ]
-    assert passages("") == passages(" \n ") == []
-    assert passages("a") == [(0, 1)]
+    assert sentence_spans("") == sentence_spans(" \n ") == []
+    assert sentence_spans("a") == [(0, 1)]
     two = "“This is what she said to all of them.” And nobody in the room had anything to add. 彼は来なかった。"
-    assert [two[a:b] for a, b in passages(two)] == [
+    assert [two[a:b] for a, b in sentence_spans(two)] == [
         "“This is what she said to all of them.”",
         "And nobody in the room had anything to add. 彼は来なかった。",
     ]
+
+
+def test_what_the_model_reads_at_once_is_one_passage() -> None:
+    text = "One sentence that is long enough to stand alone, surely. And another one that is just as long as that is."
+    assert passages(f" {text}\n") == [(1, 1 + len(text))]
+    assert len(passages(text * 5)) > 5
+    assert passages("") == passages(" \n ") == []
 
 
 @pytest.mark.parametrize("text", ["word " * 30_000, "x" * 5_000, "A sentence of some length, and more. " * 20_000])
@@ -61,11 +68,10 @@ def test_passages_cover_a_long_text_in_order_and_are_bounded(text: str) -> None:
 
 
 def test_vectors_of_passages_are_those_of_their_words(minilm: MiniLM) -> None:
-    text = Text(
-        "The garden", "We planted tomatoes and beans behind the house.", "The rocket carried six people to orbit."
-    )
+    rocket = "The rocket carried six people to orbit. "
+    text = Text("The garden", "We planted tomatoes and beans behind the house.", rocket * 10)
     ((vectors, spans),) = minilm.passages([text])
-    assert vectors.shape == (len(spans), 384) and spans.dtype == np.int64
+    assert vectors.shape == (len(spans), 384) and len(spans) > 5 and spans.dtype == np.int64
     for vector, (first, last) in zip(vectors, spans, strict=True):
         assert vector @ minilm.embed([Text("", None, text.full[first:last])])[0] == pytest.approx(1, abs=1e-4)
     with pytest.raises(BadItem):

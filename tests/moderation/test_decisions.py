@@ -11,11 +11,12 @@ import pytest
 
 from core.storage import open_storage
 from embedders.fingerprint import patches
-from moderation.banks import Bank, Likeness
+from moderation.banks import Bank
 from moderation.calibration import Calibration, Threshold
 from moderation.decisions import WORTH, Calibrated, Decision, Judge, policy_version
 from moderation.evidence import Evidence, part_arrays
 from moderation.exemplars import Exemplars
+from moderation.likeness import Likeness
 from moderation.policies import Policy, shipped_policies
 from pipelines.match import picture_evidence, picture_hashes
 

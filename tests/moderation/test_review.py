@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from core.errors import ConfigError, NotFound
 from core.storage import open_storage
 from embedders.fingerprint import patches
+from moderation import decisions
 from moderation.audit import Audit
 from moderation.banks import Bank
 from moderation.cases import Case, Cases
@@ -185,7 +187,7 @@ def test_a_sample_tells_what_is_missed(desk: Desk) -> None:
         desk.review.sampled("abuse", "elsewhere", "allowed", by="bob")
 
 
-def test_verdicts_become_labels_that_calibrate_and_then_it_may_act(desk: Desk) -> None:
+def test_verdicts_become_labels_that_calibrate_and_then_it_may_act(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="0 positive and 0 negative"):
         desk.review.calibrate("abuse", "text", by="ada")
     rng = np.random.default_rng(1)
@@ -207,6 +209,14 @@ def test_verdicts_become_labels_that_calibrate_and_then_it_may_act(desk: Desk) -
     cases = Cases(desk.audit)
     assert cases.replay(cases.every[sure.case_id], patches).same
     assert sure.decision.policy_version == policy_version(POLICIES[0])
+    # Where scores are made otherwise, by a new version or with a classifier, these labels say nothing of them.
+    assert len(Review(cases, POLICIES).labels("abuse", "text")[0]) == 60
+    other = [replace(POLICIES[0], feature="text_signals.profanity_score")]
+    assert Review(cases, other).labels("abuse", "text") == ([], [], [])
+    assert cases.calibrated(POLICIES[0], "text") is not None and cases.calibrated(other[0], "text") is None
+    monkeypatch.setattr(decisions, "VERSION", decisions.VERSION + 1)
+    assert Review(cases, POLICIES).labels("abuse", "text") == ([], [], [])
+    assert cases.calibrated(POLICIES[0], "text") is None
 
 
 @pytest.mark.parametrize(
