@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -134,7 +135,8 @@ def _rows(found: _Found, shown: Sequence[_Shown], quick: bool) -> list[Row]:
         rows.append(_row(f"recall_{kind}", _mean(ours), _mean(pdq), note))
         wrong, pairs = len(found.wrong[kind]), found.unrelated[kind]
         _, bound = clopper_pearson(wrong, pairs)
-        example = f"; {', '.join(found.wrong[kind][0])}" if wrong else ""
+        named = sorted({(own, Path(exemplar).name) for own, _, exemplar, _ in found.wrong[kind]})
+        example = f"; {', '.join(' for '.join(pair) for pair in named)}" if wrong else ""
         rows.append(
             Row(
                 f"false_matches_{kind}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from moderation.adjudicate import MAX_EXAMPLES, Adjudicator, Example, Question
+from moderation.adjudicate import MAX_CHARS, MAX_EXAMPLES, Adjudicator, Example, Question
 from moderation.audit import Audit
 from moderation.cases import OPINION, Case, Cases
 from moderation.exemplars import Exemplar, Exemplars
@@ -45,6 +45,17 @@ def adjudicate(run: Run, adjudicator: Adjudicator, limit: int | None = None) -> 
     return {"version": adjudicator.version, "said": dict(said), "tokens": adjudicator.budget.spent_tokens}
 
 
+def around(content: str, first: int, last: int, most: int = MAX_CHARS) -> str:
+    """So much of a content around a passage as is shown, from word to word."""
+    start = max(0, min((first + last - most) // 2, len(content) - most))
+    end = start + most
+    if start:
+        start = content.find(" ", start, first) + 1 or start
+    if end < len(content):
+        end = max(content.rfind(" ", last, end), last)
+    return content[start:end]
+
+
 def question_of(case: Case, policy: Policy, content: str, exemplars: dict[str, Exemplar]) -> Question:
     """The content with the nearest exemplars that the decision cites and that have words."""
     sides: dict[str, list[Example]] = {"positive": [], "negative": []}
@@ -52,4 +63,7 @@ def question_of(case: Case, policy: Policy, content: str, exemplars: dict[str, E
         words = exemplars[cited.exemplar_id].evidence.get("text") if cited.exemplar_id in exemplars else None
         if words and len(sides[cited.side]) < MAX_EXAMPLES:
             sides[cited.side].append(Example(cited.exemplar_id, words))
+    passage = next(((c.first, c.last) for c in case.decision.cited if c.first is not None and c.last is not None), None)
+    if passage is not None:
+        content = around(content, *passage)
     return Question(policy, content, tuple(sides["positive"]), tuple(sides["negative"]))

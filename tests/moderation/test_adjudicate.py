@@ -28,6 +28,7 @@ from moderation.adjudicate import (
     score_prompt,
 )
 from moderation.policies import shipped_policies
+from pipelines.adjudicate import around
 
 ABUSE = next(p for p in shipped_policies() if p.id == "abusive-language")
 QUESTION = Question(
@@ -246,3 +247,15 @@ def test_a_real_model_answers_under_constraints(smollm: Any, tmp_path: Path, con
     assert said.label in (*LABELS, FAILED) and (said.label != FAILED or said.problem)
     kept = adjudicator.cached(said.key)
     assert kept is not None and checked(question, kept).label == said.label
+
+
+@pytest.mark.parametrize("at", [0, 3, 4_000, 7_990, 7_999])
+def test_what_is_shown_of_a_long_content_is_around_the_passage(at: int) -> None:
+    words = [f"word{n}" for n in range(8_000)]
+    words[at] = "SCUM"
+    content = " ".join(words)
+    first = content.index("SCUM")
+    shown = around(content, first, first + 4, 600)
+    assert "SCUM" in shown and 500 < len(shown) <= 600 and shown in content
+    assert set(shown.split()) <= set(words)  # no word is cut
+    assert around("short", 0, 5) == "short"
