@@ -19,15 +19,11 @@ from skips.patch_index import Patches, PatchIndex
 
 HOP = 3  # frames between an exemplar's patches, 96 ms
 ASKED_HOP = 6  # and between a content's
-FAINT, CANDIDATES = (
-    0.5,
-    12,
-)  # cosine from which a patch may be an exemplar's; exemplars' patches that it is compared with
+FAINT = 0.5  # cosine from which a patch may be an exemplar's
+CANDIDATES = 12  # exemplars' patches that a patch is compared with
 LEAST_S = 3.0  # of a match
-LINED_UP, LINED_UP_S = (
-    12,
-    5.0,
-)  # patches of a content on one line, and over how long: chance reaches 12 over 1.9 s, 10 over 2.7
+# Patches of a content on one line, and over how many seconds: chance reaches 12 over 1.9 s and 10 over 2.7.
+LINED_UP, LINED_UP_S = 12, 5.0
 SURE = 70.0  # nats
 RATE = 0.9  # nats a frame
 LIKENESS = 0.4  # of movement
