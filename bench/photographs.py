@@ -35,6 +35,7 @@ COLLECTIONS = (
     ("gnome-backgrounds", f"{WALLPAPERS}/gnome", "CC BY-SA 3.0", "designs"),
     ("plasma-workspace-wallpapers", "/usr/share/wallpapers", "CC BY-SA 4.0 and others", "designs"),
 )
+SERIES = ("tuxpaint-stamps-default", "mate-backgrounds")  # packages that have several pictures of one subject
 NAMES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -70,7 +71,10 @@ def photographs() -> list[Photograph]:
             name = _motif(package, path)
             if name and (name not in best or path.stat().st_size > best[name].stat().st_size):
                 best[name] = path
-        found += [Photograph(p, package, kind, places.get(p.name)) for p in sorted(best.values())]
+        found += [
+            Photograph(p, package, "designs" if "cartoon" in p.parts else kind, places.get(p.name))
+            for p in sorted(best.values())
+        ]
     return found
 
 
@@ -83,6 +87,12 @@ def _motif(package: str, path: Path) -> str | None:
     if package == "tuxpaint-stamps-default" and path.stem.endswith(("_mirror", "_flip")):
         return None
     return re.sub(r"([-_]\d{3,5}x\d{3,5}|-dark|-[ld])$", "", path.stem.lower())
+
+
+def _subject(path: Path) -> str:
+    """The word that a name begins with; the name where that is but a letter or two."""
+    found = re.match(r"[a-z]{3,}", path.stem.lower())
+    return found[0] if found else path.stem
 
 
 def _places() -> dict[str, tuple[float, float, float]]:
@@ -102,7 +112,11 @@ def _places() -> dict[str, tuple[float, float, float]]:
 
 
 def apart(one: Photograph, other: Photograph) -> bool:
-    """Whether two photographs show different things: nebulae whose place is not known may be one."""
+    """Whether two photographs show different things. Stamps and wallpapers whose names begin with one word are a series
+    (`gnu-baby` and `gnu-baby-stand`, two moments of one calf; a wallpaper in other colours); nebulae whose place is not
+    known may be one."""
+    if one.package == other.package and one.package in SERIES and _subject(one.path) == _subject(other.path):
+        return False
     if NEBULAE not in one.path.parents or NEBULAE not in other.path.parents:
         return True
     if one.place is None or other.place is None:

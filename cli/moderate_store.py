@@ -7,7 +7,7 @@ import getpass
 import sys
 from typing import Any
 
-from cli.common import console, print_json, progress_bar, table
+from cli.common import console, local_store, open_run, print_json, progress_bar, table
 from cli.moderation import SHORT, cases_of, described, print_cases, store_of, writing
 
 
@@ -216,8 +216,20 @@ def show(args: argparse.Namespace) -> int:
     said = [{**r.body, "at": r.at, "personal": cases.audit.personal(r)} for r in cases.verdicts.get(case.case_id, ())]
     opinions = [{**r.body, "personal": cases.audit.personal(r)} for r in cases.opinions.get(case.case_id, ())]
     statement = case.record.body["statement"]
-    print_json({**described(case), "statement_of_reasons": statement, "verdicts": said, "opinions": opinions})
+    told = {"passage": _passage(args, case), "statement_of_reasons": statement, "verdicts": said, "opinions": opinions}
+    print_json({**described(case), **told})
     return 0
+
+
+def _passage(args: argparse.Namespace, case: Any) -> str | None:
+    """The words that a decision on a text cites, where the content still has them."""
+    from pipelines.media import StoreMedia
+
+    cited = next((c for c in case.decision.cited if c.first is not None), None)
+    if cited is None:
+        return None
+    said = case.record.body["evidence"]["text_hash"]
+    return StoreMedia(open_run(local_store(args)), []).passage(case.content_id, cited.first, cited.last, said)
 
 
 def replay(args: argparse.Namespace) -> int:

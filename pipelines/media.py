@@ -121,6 +121,14 @@ class StoreMedia:
         body = row["text"] or self._transcripts.get(content_id)
         return Text(row["title"], row["description"], body).full
 
+    def passage(self, content_id: str, first: int, last: int, said: str) -> str | None:
+        """The words that a decision on a text with the hash `said` is about; None where the text is another by now."""
+        from embedders.text import passages
+
+        text = self.words(content_id)
+        now = text_hash(self._given.get(content_id) or self._transcripts.get(content_id, ""))
+        return text[first:last] if now == said and (first, last) in passages(text) else None
+
     def _text(self, content_ids: Sequence[str]) -> Mapping[str, Evidence]:
         said = {**self._transcripts, **self._given}
         parts = {row["content_id"]: _parts(row, PASSAGES) for row in self._beside(PASSAGES, content_ids)}

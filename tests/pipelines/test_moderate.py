@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cli.main import main
 from core.config import Config
 from core.storage import open_storage
 from embedders.fingerprint import patches
@@ -327,7 +328,16 @@ def test_a_model_says_what_it_thinks_of_what_waits(house: House, tmp_path: Path)
     server.http.shutdown()
 
 
-def test_one_abusive_sentence_in_a_long_text_is_found_where_it_stands(house: House) -> None:
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """What the command prints as JSON."""
+    capsys.readouterr()
+    assert main(list(words)) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_one_abusive_sentence_in_a_long_text_is_found_where_it_stands(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
     garden = "We planted tomatoes and beans in the garden, and in the evening we watered them with the old can. "
     house.add("long", text=f"{garden * 40}{ABUSE} {garden * 40}")
     house.add("long and friendly", text=garden * 80)
@@ -341,11 +351,17 @@ def test_one_abusive_sentence_in_a_long_text_is_found_where_it_stands(house: Hou
     said = StoreMedia(house.run(), []).words("long")
     assert said[cited.first : cited.last] == ABUSE and cited.score > 0.98
     assert (decision.action, cited.start_s) == ("review", None)  # nobody spoke it
+    shown = printed(
+        capsys, "moderate", "show", standing["long", "abusive-language"].case_id, "--store", str(house.store)
+    )
+    assert shown["passage"] == ABUSE
     assert_all_replay(house.cases())
-    # Without the sentence, the decision goes.
+    # Without the sentence, the decision goes, and what it was about is no longer shown.
     house.add("long", text=garden * 80, updated_at="2026-02-01T00:00:00Z")
     house.enrich()
     assert ("long", "abusive-language") not in house.standing()
+    before = standing["long", "abusive-language"].case_id
+    assert printed(capsys, "moderate", "show", before, "--store", str(house.store))["passage"] is None
 
 
 def test_when_the_passages_of_a_transcript_are_heard() -> None:
