@@ -112,7 +112,7 @@ class Detector:
         rest = fresh.take(~_covered(fresh, self.known.motifs))
         first = self._take(rest)
         found = self._told_apart(self._repeats(rest))
-        again = PatchIndex.over(bank.patches(found, self.patch))
+        again = PatchIndex.briefly(bank.patches(found, self.patch))
         self._recognise(found, again, rest.take(~_covered(rest, found)), self.known.motifs)
         self.known.motifs += self._named(found)
         settled = self._settle()

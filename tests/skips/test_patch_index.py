@@ -84,6 +84,17 @@ def test_adding_to_what_was_stored_goes_on_as_before() -> None:
     )
 
 
+@pytest.mark.parametrize("count", [0, 700, 20_000])
+def test_a_brief_index_finds_what_is_nearest(count: int) -> None:
+    some = patches(0, count)
+    index = PatchIndex.briefly(some)
+    assert len(index) == index.index.ntotal == count
+    if count:
+        nearest = np.argmax(asked(200) @ some.vectors.T, axis=1)
+        _, rows = index.index.search(asked(200), 1)
+        assert np.mean(rows[:, 0] == nearest) >= (1 if count < 1_000 else 0.95)
+
+
 def test_what_is_all_the_same_is_split_as_well() -> None:
     """A tone for ten hours is one vector, which no plane parts: 18,000 of them here are not one list for ever."""
     same = np.repeat(vectors(1, 4), 3_000, axis=0)
