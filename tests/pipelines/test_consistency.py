@@ -65,7 +65,6 @@ def test_a_store_agrees_with_itself(enriched: Path) -> None:
         "acoustic": 3,
         "speech": 3,
         "text_signals": 6,
-        "passages": 6,
         "visual": 1,
         "show_profile": 2,
         "text": 6,
