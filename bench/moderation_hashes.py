@@ -12,7 +12,8 @@ import numpy as np
 from numba import njit
 
 from bench.frame import Benchmark, Row, alternate
-from index.hashes import HashIndex, _Part
+from index.hash_tables import Part
+from index.hashes import HashIndex
 
 COUNT, QUICK_COUNT = 10_000_000, 300_000
 MULTI = 1_000_000  # what FAISS's multi-hash index is given: it is slow to fill
@@ -127,7 +128,7 @@ def _resident() -> int:
 
 def _touched(index: HashIndex) -> float:
     """Reads at random that a query needs: of tables and of codes."""
-    part: _Part = index._parts[0]
+    part: Part = index._parts[0]
     probes = np.diff(part.mask_bounds)
     return float(np.sum(probes * (1 + len(part.codes) / 2.0**part.widths)))
 

@@ -52,7 +52,8 @@ def add(args: argparse.Namespace) -> int:
         if args.content:
             found = add_contents(run, args.bank, args.modality, args.content, state=args.state, by=by)
         else:
-            found = add_files(run.storage, args.bank, args.paths, state=args.state, tags=args.tag, by=by, told=progress)
+            more = {"state": args.state, "tags": args.tag, "by": by, "text_model": run.models.text}
+            found = add_files(run.storage, args.bank, args.paths, **more, told=progress)
     return _told_added(args, [e.exemplar_id for e in found.exemplars], found.failures)
 
 
@@ -124,7 +125,8 @@ def look(args: argparse.Namespace) -> int:
     from pipelines.exemplars import look_up
     from skips.picture import hms
 
-    found = look_up(store_of(args), args.file, banks=args.bank, tags=args.tag)
+    text_model = open_run(local_store(args)).models.text
+    found = look_up(store_of(args), args.file, banks=args.bank, tags=args.tag, text_model=text_model)
     if args.json:
         rows = [
             {**m.to_dict(), "bank": e.bank, "state": e.state, "tags": list(e.tags), "opinions": dict(e.opinions)}
@@ -228,8 +230,8 @@ def _passage(args: argparse.Namespace, case: Any) -> str | None:
     cited = next((c for c in case.decision.cited if c.first is not None), None)
     if cited is None:
         return None
-    said = case.record.body["evidence"]["text_hash"]
-    return StoreMedia(open_run(local_store(args)), []).passage(case.content_id, cited.first, cited.last, said)
+    sha256 = case.record.body["evidence"]["sha256"]
+    return StoreMedia(open_run(local_store(args)), []).passage(case.content_id, cited.first, cited.last, sha256)
 
 
 def replay(args: argparse.Namespace) -> int:

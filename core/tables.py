@@ -96,6 +96,11 @@ _connections = threading.local()  # DuckDB's connections are not for sharing by 
 
 def read_beside(tables: Tables, view: View, content_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """The latest rows of some contents in a view; only their row groups are read."""
+    return latest_rows(read_rows_of(tables, view, content_ids, columns), "content_id")
+
+
+def read_rows_of(tables: Tables, view: View, content_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """Every row of some contents in a view, or a table that has many a content; nothing else is kept in memory."""
     import pyarrow.compute as pc
     from pyarrow import dataset
 
@@ -103,8 +108,7 @@ def read_beside(tables: Tables, view: View, content_ids: Sequence[str], columns:
     paths = [f"{root}/{part.path}" for part in tables.parts(view)]
     found = dataset.dataset(paths, schema=view.schema, filesystem=filesystem, format="parquet")
     wanted = list(dict.fromkeys(["content_id", EVENT, CREATED, WORK_KEY, *columns]))
-    rows = found.to_table(columns=wanted, filter=pc.field("content_id").isin(list(content_ids)))
-    return latest_rows(rows, "content_id")
+    return found.to_table(columns=wanted, filter=pc.field("content_id").isin(pa.array(list(content_ids), pa.string())))
 
 
 def query(sql: str, **tables: pa.Table) -> pa.Table:

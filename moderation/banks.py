@@ -51,7 +51,8 @@ class Bank:
 
     def _add(self, exemplar_id: str, exemplar: Exemplar, arrays: Mapping[str, np.ndarray]) -> None:
         said = exemplar.evidence
-        for own in (said.get("sha256"), text_hash(said["text"]) if said.get("text") else None):
+        letters = text_hash(said["text"]) if said.get("text") else said.get("text_hash")
+        for own in (said.get("sha256"), letters):
             if own:
                 self._same.setdefault(own, []).append(exemplar_id)
         if "vector" in arrays:

@@ -213,7 +213,9 @@ def withdrawn(decision: Decision, reason: str = "nothing speaks against it any m
 
 def _calibrated(record: Record) -> Calibrated:
     body = record.body
-    return Calibrated(Calibration.from_dict(body["calibration"]), Threshold(**body["threshold"]))
+    return Calibrated(
+        Calibration.from_dict(body["calibration"]), Threshold(**body["threshold"]), body.get("plane", False)
+    )
 
 
 def _differences(one: Decision, other: Decision) -> tuple[str, ...]:

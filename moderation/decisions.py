@@ -24,7 +24,7 @@ from moderation.matches import TIERS
 from moderation.policies import ACTIONS, AUTOMATIC, Policy
 
 KIND = "decision"  # of record
-VERSION = 2  # raised when the same inputs may lead elsewhere
+VERSION = 3  # raised when the same inputs may lead elsewhere
 FIRST_TIERS = ("exact", "hash", "fingerprint")
 # What a match of the first tiers is worth before labels say so: `bench` has next to no false ones.
 WORTH = {"exact": 1.0, "hash": 0.97, "fingerprint": 0.95}
@@ -36,10 +36,12 @@ CITED = 5  # matches that a decision names
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A policy's calibration for a modality, and the probability from which it may act by itself."""
+    """A policy's calibration for a modality, and the probability from which it may act by itself. It holds for scores
+    that the `plane` between the banks has a part in, or for those that it has none in, as its labels were."""
 
     calibration: Calibration
     threshold: Threshold
+    plane: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Decision:
     threshold: float | None = None
     held_back: str = ""
     reason: str = ""
+    plane: bool = False  # whether the plane between the banks had a part in the score
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "cited": [asdict(c) for c in self.cited]}
@@ -92,11 +95,23 @@ class Decision:
         ]
         probability = None if self.probability is None else round(self.probability, 6)
         key = (self.policy_id, self.policy_version, self.modality, self.action, self.enforced, round(self.raw, 5))
-        return (*key, probability, self.tier, tuple(rounded), self.calibration, self.threshold)
+        return (*key, self.plane, probability, self.tier, tuple(rounded), self.calibration, self.threshold)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Decision:
         return cls(**{**values, "cited": tuple(Cited(**c) for c in values["cited"])})
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a policy has against a content: the score, None of nothing; whether the plane had a part in it, and the
+    calibration that holds for such scores."""
+
+    raw: float | None
+    tier: str
+    cited: Sequence[Cited] = ()
+    plane: bool = False
+    calibrated: Calibrated | None = None
 
 
 @dataclass(frozen=True)
@@ -116,32 +131,34 @@ class Judge:
 
     def decide(self, content_id: str, evidence: Evidence) -> Decision | None:
         """None where nothing speaks against the content."""
-        raw, tier, cited = self._seen(evidence)
-        if not cited and raw is None:
+        seen = self._seen(evidence)
+        if not seen.cited and seen.raw is None:
             return None
-        acting = [c for c in cited if not c.shadow]
-        if raw is None:  # only shadows match: it is recorded, and nothing follows
-            return self._decision("none", False, 0.0, None, tier, cited, "", "only shadow exemplars match")
-        probability = self._probability(raw, tier)
-        asked = self.policy.action(raw if probability is None else probability)
-        action, held = self._allowed(asked, tier, probability)
-        if action == "none" and not acting:
+        acting = [c for c in seen.cited if not c.shadow]
+        if seen.raw is None:  # only shadows match: it is recorded, and nothing follows
+            return self._decision(seen, "none", False, None, "", "only shadow exemplars match")
+        probability = self._probability(seen)
+        asked = self.policy.action(seen.raw if probability is None else probability)
+        action, held = self._allowed(asked, seen, probability)
+        if action == "none" and (not acting or seen.tier == "embedding"):
             return None
         enforced = action != "none" and _share(content_id, self.policy.id) < self.policy.enforced
-        return self._decision(action, enforced, raw, probability, tier, cited, held, self._reason(raw, tier, acting))
+        return self._decision(seen, action, enforced, probability, held, self._reason(seen.raw, seen.tier, acting))
 
-    def _seen(self, evidence: Evidence) -> tuple[float | None, str, list[Cited]]:
-        if self.policy.detector == "classifier":
-            score = evidence.scores.get(self.policy.feature)
-            least = min(self.policy.ladder.values(), default=1.0)
-            copies = self._copies(evidence)
-            if copies[0] is not None:
-                return copies
-            return (score, "classifier", []) if score is not None and score >= least else (None, "", copies[2])
+    def _seen(self, evidence: Evidence) -> _Seen:
+        if self.policy.vectors == "voice":
+            # A copy of a protected recording is the person's own: it is how somebody speaks that is compared.
+            return self._alike(evidence, [])
         raw, tier, cited = self._copies(evidence)
         if raw is not None or self.policy.detector == "copy":
-            return raw, tier, cited
-        return self._alike(evidence, cited)
+            return _Seen(raw, tier, cited)
+        if self.policy.detector == "similarity":
+            return self._alike(evidence, cited)
+        score = evidence.scores.get(self.policy.feature)
+        least = min(self.policy.ladder.values(), default=1.0)
+        if score is None or score < least:
+            return _Seen(None, "", cited)
+        return _Seen(score, "classifier", calibrated=self.calibrated)
 
     def _copies(self, evidence: Evidence) -> tuple[float | None, str, list[Cited]]:
         found = self.bank.copies(evidence, self.policy.distance)
@@ -174,33 +191,47 @@ class Judge:
         raw = 0.0 if pardoned else WORTH[best.tier]
         return raw, best.tier, [*cited[:CITED], *(c for c in allowed[:1] if c not in cited[:CITED])]
 
-    def _alike(self, evidence: Evidence, shadows: list[Cited]) -> tuple[float | None, str, list[Cited]]:
-        acting = [e for e, exemplar in self.bank.exemplars.items() if exemplar.state != "shadow"]
-        sides = {side: {e for e in acting if self._side(e) == side} for side in ("positive", "negative")}
-        likeness = self.bank.likeness(evidence, acting)
+    def _alike(self, evidence: Evidence, shadows: list[Cited]) -> _Seen:
+        sides: dict[str, set[str]] = {"positive": set(), "negative": set(), "shadow": set()}
+        for name, exemplar in self.bank.exemplars.items():
+            sides["shadow" if exemplar.state == "shadow" else self._side(name)].add(name)
+        likeness = self.bank.likeness(evidence, self.bank.exemplars)
         if likeness is None:
-            return None, "embedding", shadows
-        scores = likeness.margins(*sides.values()) + self._beyond(evidence, likeness, sides)
-        row = int(np.argmax(scores))  # one passage is enough; the whole where none is worse
-        near = likeness.nearest(row, sides["positive"])
-        if not near or (self.calibrated is None and near[0][1] < LIKE[self.policy.vectors]):
-            return None, "embedding", shadows
+            return _Seen(None, "embedding", shadows)
+        positive, negative = sides["positive"], sides["negative"]
+        plane = self._plane(tuple(tuple(e for e in likeness.exemplars if e in side) for side in (positive, negative)))
+        known = self.calibrated if self.calibrated and self.calibrated.plane == (plane is not None) else None
+        near = likeness.best(positive)
+        watched = {e for e in sides["shadow"] if self._side(e) == "positive"} - {c.exemplar_id for c in shadows}
+        shadows = [*shadows, *self._by_shadows(evidence, likeness, watched)]
+        # Labels know of what is less alike, too.
+        like = near >= LIKE[self.policy.vectors] if known is None else near > -1.0
+        if not like.any():
+            return _Seen(None, "embedding", shadows)
+        scores = likeness.margins(positive, negative) + self._beyond(evidence, plane)
+        row = int(np.argmax(np.where(like, scores, -np.inf)))  # one passage is enough; the whole where none is worse
         where = _where(evidence, row)
         cited = [
             Cited(e, self._exemplar(e).revision, side, "embedding", value, **where)
-            for side, names in sides.items()
-            for e, value in likeness.nearest(row, names)[:CITED]
+            for side in ("positive", "negative")
+            for e, value in likeness.nearest(row, sides[side])[:CITED]
         ]
-        return float(scores[row]), "embedding", cited
+        return _Seen(float(scores[row]), "embedding", [*cited, *shadows], plane is not None, known)
 
-    def _beyond(self, evidence: Evidence, likeness: Likeness, sides: Mapping[str, set[str]]) -> np.ndarray:
+    def _by_shadows(self, evidence: Evidence, likeness: Likeness, shadows: set[str]) -> list[Cited]:
+        """The likest of exemplars that are only watched."""
+        row = int(np.argmax(likeness.best(shadows)))
+        return [
+            Cited(e, self._exemplar(e).revision, "positive", "embedding", value, True, **_where(evidence, row))
+            for e, value in likeness.nearest(row, shadows)[:CITED]
+            if value >= LIKE[self.policy.vectors]
+        ]
+
+    def _beyond(self, evidence: Evidence, plane: Plane | None) -> np.ndarray:
         """What the plane between the sides and a classifier add to the margins of the whole and of its parts."""
-        found = np.zeros(len(likeness.cosine))
         whole = evidence.arrays["vector"]
-        plane = self._plane(tuple(tuple(e for e in likeness.exemplars if e in side) for side in sides.values()))
-        if plane is not None:
-            parts = evidence.arrays.get("parts", np.empty((0, len(whole))))
-            found += PLANE_WEIGHT * plane.side(np.concatenate([whole[None], parts]))
+        rows = np.concatenate([whole[None], evidence.arrays.get("parts", np.empty((0, len(whole))))])
+        found = PLANE_WEIGHT * plane.side(rows) if plane is not None else np.zeros(len(rows))
         score = evidence.scores.get(self.policy.feature)
         return found if score is None else found + FEATURE_WEIGHT * log_odds(score)
 
@@ -211,12 +242,14 @@ class Judge:
             self._planes[sides] = Plane.between(*whole)
         return self._planes[sides]
 
-    def _probability(self, raw: float, tier: str) -> float | None:
-        if tier in FIRST_TIERS:
-            return raw
-        return None if self.calibrated is None else float(self.calibrated.calibration([raw])[0])
+    def _probability(self, seen: _Seen) -> float | None:
+        if seen.tier in FIRST_TIERS:
+            return seen.raw
+        if seen.calibrated is None or seen.raw is None:
+            return None
+        return float(seen.calibrated.calibration([seen.raw])[0])
 
-    def _allowed(self, asked: str, tier: str, probability: float | None) -> tuple[str, str]:
+    def _allowed(self, asked: str, seen: _Seen, probability: float | None) -> tuple[str, str]:
         """The action that may be taken, and why not the one that was asked for."""
         if probability is None:
             # A score that nothing calibrates is no probability: somebody looks at it, or nobody does anything.
@@ -224,40 +257,33 @@ class Judge:
             if self.policy.detector == "similarity":
                 action = "review"
             return action, f"nothing calibrates it; {self.lacking} labels are missing" if action != asked else ""
-        if asked not in AUTOMATIC or tier in FIRST_TIERS:
+        if asked not in AUTOMATIC or seen.tier in FIRST_TIERS:
             return asked, ""
-        threshold = self.calibrated.threshold if self.calibrated else None
+        threshold = seen.calibrated.threshold if seen.calibrated else None
         if threshold is not None and threshold.value is not None and probability >= threshold.value:
             return asked, ""
         missing = threshold.lacking if threshold is not None else self.lacking
         return "review", f"its precision is not proven; {missing} labels are missing"
 
     def _decision(
-        self,
-        action: str,
-        enforced: bool,
-        raw: float,
-        probability: float | None,
-        tier: str,
-        cited: Sequence[Cited],
-        held: str,
-        reason: str,
+        self, seen: _Seen, action: str, enforced: bool, probability: float | None, held: str, reason: str
     ) -> Decision:
-        known = self.calibrated
+        known = seen.calibrated
         return Decision(
             self.policy.id,
             self.version,
             self.modality,
             action,
             enforced,
-            float(raw),
+            float(seen.raw or 0.0),
             probability,
-            tier,
-            tuple(cited),
+            seen.tier,
+            tuple(seen.cited),
             known.calibration.version if known else "",
             known.threshold.value if known else None,
             held,
             reason,
+            seen.plane,
         )
 
     def _reason(self, raw: float, tier: str, cited: Sequence[Cited]) -> str:

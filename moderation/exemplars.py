@@ -29,7 +29,7 @@ FLOOD_CHANCE = 1e-4  # that a day like the others looks like one
 @dataclass(frozen=True)
 class Exemplar:
     """One exemplar as of one revision. `evidence` is what it is matched by, by name: `sha256`, `pdq` (hexadecimal) with
-    `pdq_quality`, `text`; `payload` names its arrays (keypoints, frames, vectors), "" where it has none. `opinions` are
+    `pdq_quality`, `text` or its `text_hash`; `payload` names its arrays (keypoints, frames, vectors), "" where it has none. `opinions` are
     by reviewer."""
 
     exemplar_id: str
@@ -100,14 +100,19 @@ class Exemplars:
         return found
 
     def add_all(self, drafts: Sequence[Exemplar], by: str = "") -> list[Exemplar]:
-        """Adds many in one record each, together; those that are there already come back as they are."""
+        """Adds many in one record each, together; those that are there already come back as they are, unless something
+        is known of them now that was not when they were added, such as whose voice it is."""
         known = {e.exemplar_id: e for e in self.every(states=STATES)}
-        fresh = {d.exemplar_id: d for d in drafts if d.exemplar_id not in known}
+        entries: dict[str, Entry] = {}
         for draft in drafts:
             there = known.get(draft.exemplar_id)
-            if there is not None and dict(there.evidence) != dict(draft.evidence):
+            if there is None:
+                entries[draft.exemplar_id] = Entry(KIND, _body(draft, by, "added"))
+            elif dict(there.evidence) != dict(draft.evidence):
                 raise ConfigError(f"there is another exemplar {draft.exemplar_id!r}; retire it, or choose another name")
-        records = self.audit.append([Entry(KIND, _body(draft, by, "added")) for draft in fresh.values()])
+            elif self._lacks(there, draft):
+                entries[draft.exemplar_id] = Entry(KIND, _body(replace(there, payload=draft.payload), by, "seen anew"))
+        records = self.audit.append(list(entries.values()))
         known |= {e.exemplar_id: e for e in map(_exemplar, records)}
         return [known[draft.exemplar_id] for draft in drafts]
 
@@ -134,6 +139,11 @@ class Exemplars:
     def arrays(self, exemplar: Exemplar) -> dict[str, np.ndarray]:
         """Raises `StorageError` where they are gone or not what they were."""
         return load_arrays(self.storage, exemplar.payload, f"exemplar {exemplar.exemplar_id!r}")
+
+    def _lacks(self, there: Exemplar, draft: Exemplar) -> bool:
+        if not draft.payload or draft.payload == there.payload:
+            return False
+        return bool(set(self.arrays(draft)) - set(self.arrays(there)))
 
     def _changed(self, exemplar: Exemplar, by: str, reason: str) -> Exemplar:
         (record,) = self.audit.append([Entry(KIND, _body(exemplar, by, reason))])

@@ -36,7 +36,11 @@ class Likeness:
         found = [(e, float(v)) for e, v in zip(self.exemplars, self.cosine[row], strict=True) if e in among]
         return sorted(found, key=lambda f: (-f[1], f[0]))[:NEAREST]
 
-    def best(self) -> list[tuple[str, float]]:
+    def best(self, among: Collection[str]) -> np.ndarray:
+        """Of the whole and of each part the cosine with the nearest of some exemplars, (n,); -1 of none."""
+        return np.asarray(self._of(among).max(axis=1, initial=-1.0))
+
+    def ranked(self) -> list[tuple[str, float]]:
         """Every exemplar with the cosine of what is likest to it, the whole or a part, the likest first."""
         found = zip(self.exemplars, self.cosine.max(axis=0).tolist(), strict=True)
         return sorted(found, key=lambda f: (-f[1], f[0]))

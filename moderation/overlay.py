@@ -55,6 +55,13 @@ class Overlay:
     covered: float
     covers: float
 
+    @property
+    def evenness(self) -> float:
+        """How nearly the map is a turn and a change of size: the smaller over the larger of its stretches, 1 of a
+        similarity."""
+        large, small = np.linalg.svd(self.map[:, :2], compute_uv=False)
+        return float(small / large)
+
 
 def overlay(one: Shape, other: Shape) -> Overlay | None:
     """How picture `one` lies in `other`; None where fewer than four pairs agree."""

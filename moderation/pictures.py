@@ -11,7 +11,7 @@ import numpy as np
 
 from index.hashes import HashIndex
 from moderation.matches import Match, best_first
-from moderation.overlay import Mirrored, Shape, overlay
+from moderation.overlay import Mirrored, Overlay, Shape, overlay
 
 PDQ_BITS = 256
 PDQ_DISTANCE = 31  # of 256 bits, at most, as Meta's Hasher-Matcher-Actioner has it
@@ -24,7 +24,8 @@ LIST_LENGTH = 256  # descriptors a list of the index
 PROBES = 8
 FLAT_UNTIL = 20_000  # descriptors; below, all are compared
 LEAST_PAIRS = 10  # keypoints that agree: different pictures reach 6
-LEAST_COVERED = 0.02  # share of either picture that they span: a stamp in a corner is no copy
+EVEN_PAIRS, EVEN = 7, 0.8  # that are enough where the map hardly squeezes: by chance, those reach 5
+LEAST_COVERED = 0.015  # share of either picture that they span: a stamp in a corner is no copy
 ENOUGH_PAIRS = 40.0  # at which a score reaches two thirds
 
 
@@ -81,7 +82,7 @@ class PictureBank:
         for shape in (hashes.shape, Mirrored.of(hashes.shape)):
             for number in self._candidates(shape):
                 laid = overlay(self.shapes[number], shape)
-                if laid and laid.pairs >= LEAST_PAIRS and max(laid.covered, laid.covers) >= LEAST_COVERED:
+                if laid and _is_copy(laid):
                     best[number] = max(best.get(number, 0.0), laid.pairs / (laid.pairs + ENOUGH_PAIRS / 2))
         return [Match(self.ids[n], "image", "fingerprint", score) for n, score in best.items()]
 
@@ -117,6 +118,11 @@ class PictureBank:
             self._descriptors = _index(every)
             self._owner = np.repeat(np.arange(len(self.shapes)), [len(s.descriptors) for s in self.shapes])
         self._indexed = len(self.ids)
+
+
+def _is_copy(laid: Overlay) -> bool:
+    enough = EVEN_PAIRS if laid.evenness >= EVEN else LEAST_PAIRS
+    return laid.pairs >= enough and max(laid.covered, laid.covers) >= LEAST_COVERED
 
 
 def _unit(descriptors: np.ndarray) -> np.ndarray:

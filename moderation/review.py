@@ -144,7 +144,8 @@ class Review:
     def sample(self, policy_id: str, contents: Iterable[str], count: int, *, by: str, seed: int) -> list[str]:
         """A random sample of contents that nothing speaks against, to be looked at by people: what it shows is what is
         missed. Returns the contents; they are recorded."""
-        flagged = {case.content_id for case in self.cases.current.values() if case.decision.policy_id == policy_id}
+        standing = [case for case in self.cases.current.values() if case.decision.policy_id == policy_id]
+        flagged = {case.content_id for case in standing if case.decision.action != "none"}
         clean = sorted(set(contents) - flagged)
         clean.sort(key=lambda c: hashlib.sha256(f"{seed}\n{c}".encode()).digest())
         chosen = clean[:count]
@@ -187,7 +188,7 @@ class Review:
     def labels(self, policy_id: str, modality: str) -> tuple[list[float], list[bool], list[str]]:
         """Raw scores, whether the policy was broken, and the groups that hang together (the exemplar that was nearest),
         of the machine's decisions that people settled, where scores are still made as they were then."""
-        policy = self.policies.get(policy_id)
+        policy, plane = self.policies.get(policy_id), self._plane(policy_id, modality)
         scores, truth, groups = [], [], []
         comparable = {
             version
@@ -199,7 +200,7 @@ class Review:
         }
         for case in self.cases.every.values():
             d = case.decision
-            if case.by != "machine" or (d.policy_id, d.modality) != (policy_id, modality):
+            if case.by != "machine" or (d.policy_id, d.modality, d.plane) != (policy_id, modality, plane):
                 continue
             said = [r for r in self.cases.verdicts.get(case.case_id, ()) if r.body["verdict"] != "unsure"]
             if said and d.policy_version in comparable and d.tier not in ("exact", "hash", "fingerprint"):
@@ -207,6 +208,17 @@ class Review:
                 truth.append(said[-1].body["verdict"] == "violates")
                 groups.append(d.cited[0].exemplar_id if d.cited else case.content_id)
         return scores, truth, groups
+
+    def _plane(self, policy_id: str, modality: str) -> bool:
+        """Whether the plane between the banks had a part in the machine's last score."""
+        made = [
+            case.decision.plane
+            for case in self.cases.every.values()
+            if case.by == "machine"
+            and (case.decision.policy_id, case.decision.modality) == (policy_id, modality)
+            and case.decision.tier in ("embedding", "classifier")
+        ]
+        return bool(made and made[-1])
 
     def calibrate(self, policy_id: str, modality: str, *, by: str) -> tuple[dict[str, Any], Threshold]:
         """Fits a calibration on what people said and records it with the threshold that it proves; the next scan
@@ -226,6 +238,7 @@ class Review:
             "detector": detector(policy),
             "calibration": made.to_dict(),
             "threshold": proven.to_dict(),
+            "plane": self._plane(policy_id, modality),
             "by": by,
         }
         self.cases.take(self.cases.audit.append([Entry(CALIBRATION, body)]))

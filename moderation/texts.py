@@ -25,6 +25,11 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(plain.encode()).hexdigest() if plain else ""
 
 
+def words_sha256(text: str) -> str:
+    """Of a text as it is, to the last comma."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 @dataclass
 class TextBank:
     """Exemplars' texts, under ids of the caller's. Vectors are unit, float32 (dim,), of one model."""

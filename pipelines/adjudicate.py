@@ -12,6 +12,7 @@ from moderation.exemplars import Exemplar, Exemplars
 from moderation.opinions import opinion_entry
 from moderation.policies import Policy
 from moderation.review import Review
+from moderation.texts import words_sha256
 from pipelines.context import Run
 from pipelines.media import StoreMedia
 from pipelines.moderate import store_policies
@@ -19,7 +20,8 @@ from pipelines.moderate import store_policies
 
 def adjudicate(run: Run, adjudicator: Adjudicator, limit: int | None = None) -> dict[str, Any]:
     """Asks for an opinion on the texts in the queue that have none of this version, the most pressing first, until the
-    budget is spent. Raises `EndpointError`; what was asked before is kept."""
+    budget is spent. A text that is no longer what was decided of is left out, `gone`. Raises `EndpointError`; what was
+    asked before is kept."""
     policies = store_policies(run.storage)
     cases = Cases(Audit(run.storage))
     exemplars = {e.exemplar_id: e for e in Exemplars(run.storage, cases.audit).every()}
@@ -34,7 +36,12 @@ def adjudicate(run: Run, adjudicator: Adjudicator, limit: int | None = None) -> 
     said: Counter[str] = Counter()
     run.progress("texts", 0, len(waiting))
     for case in waiting:
-        question = question_of(case, by_id[case.decision.policy_id], media.words(case.content_id), exemplars)
+        words = media.words(case.content_id)
+        if words_sha256(words) != case.record.body["evidence"]["sha256"]:
+            said["gone"] += 1  # the next scan decides of what it says now
+            run.progress("texts", 1, 0)
+            continue
+        question = question_of(case, by_id[case.decision.policy_id], words, exemplars)
         verdict = adjudicator.ask(question)
         if verdict is None:
             said["unasked"] += len(waiting) - sum(said.values())

@@ -39,15 +39,17 @@ def add_files(
     tags: Sequence[str] = (),
     by: str = "",
     limits: MediaLimits = MediaLimits(),  # noqa: B008
+    text_model: Any = None,
     told: Told = lambda label, done, total: None,
 ) -> Added:
     """Adds pictures, audio and texts, each file or whatever lies under a folder, to a bank; an exemplar's name is its
-    path in the folder. The same file again adds nothing. Raises `CatalogError` where there is nothing to add."""
-    voiced = {b for p in store_policies(storage) if p.vectors == "voice" for b in (*p.positive, *p.negative)}
+    path in the folder. The same file again adds nothing but what was not asked of it before, such as whose voice it
+    is. Texts are compared by `text_model`, the bundled one unless given. Raises `CatalogError` where there is nothing
+    to add."""
     files = [(path.parent, path) if path.is_file() else (path, file) for path in paths for file in _files(path)]
     if not files:
         raise CatalogError(f"there are no pictures, audio or texts in {', '.join(map(str, paths))}")
-    look, result, drafts = Looker(limits, voices=bank in voiced), Added(), []
+    look, result, drafts = Looker(limits, bank in _voiced(storage), text_model), Added(), []
     told("exemplars", 0, len(files))
     for root, path in files:
         try:
@@ -69,23 +71,26 @@ def look_up(
     banks: Collection[str] = (),
     tags: Collection[str] = (),
     limits: MediaLimits = MediaLimits(),  # noqa: B008
+    text_model: Any = None,
 ) -> list[tuple[Match, Exemplar]]:
     """What of a store's exemplars, in some banks and with all of some tags, a file is a copy of or like: the surest
     first, the shadows as well. Raises `CatalogError` and `BadItem`."""
     from embedders.fingerprint import patches
     from moderation.banks import Bank
+    from moderation.decisions import LIKE
 
     if kind_of(path) is None or not path.is_file():
         raise CatalogError(f"{path} is no picture, audio or text")
     held = Exemplars(storage)
     chosen = [e for e in held.every(set(banks) or None) if set(tags) <= set(e.tags)]
-    found, _ = Looker(limits).evidence(path)
+    found = _evidence(path, limits, bool(_voiced(storage) & {e.bank for e in chosen}), text_model)
     bank = Bank(found.modality, chosen, held.arrays, patches)
     matches = bank.copies(found)
     known = {m.exemplar for m in matches}
     likeness = bank.likeness(found, set(bank.exemplars) - known)
-    best = likeness.best() if likeness else []
-    alike = [Match(name, found.modality, "embedding", min(1.0, v)) for name, v in best if v >= LEAST_LIKENESS]
+    best = likeness.ranked() if likeness else []
+    least = LIKE["voice"] if found.modality == "audio" else LEAST_LIKENESS
+    alike = [Match(name, found.modality, "embedding", min(1.0, v)) for name, v in best if v >= least]
     return [(m, bank.exemplars[m.exemplar]) for m in best_first([*matches, *alike])]
 
 
@@ -99,11 +104,31 @@ def add_contents(
     for content_id in content_ids:
         if content_id not in media.keys.get(modality, {}):
             raise NotFound(f"{content_id!r} has no {modality} in the store {run.storage.uri}")
-    drafts = [
-        _draft(run.storage, bank, found, "", content_id, state, (), {"content_id": content_id})
-        for content_id, found in media.evidence(modality, content_ids)
-    ]
-    return Added(Exemplars(run.storage).add_all(drafts, by))
+    result, drafts, voiced = Added(), [], bank in _voiced(run.storage)
+    for content_id, found in media.evidence(modality, content_ids):
+        if voiced and "vector" not in found.arrays:
+            result.failures.append(
+                (content_id, "no_speech: the store has no voice of it; a run with `voices` finds some")
+            )
+        else:
+            drafts.append(_draft(run.storage, bank, found, "", content_id, state, (), {"content_id": content_id}))
+    result.exemplars = Exemplars(run.storage).add_all(drafts, by)
+    return result
+
+
+def _voiced(storage: Storage) -> set[str]:
+    """The banks of policies on voices."""
+    return {b for p in store_policies(storage) if p.vectors == "voice" for b in (*p.positive, *p.negative)}
+
+
+def _evidence(path: Path, limits: MediaLimits, voices: bool, text_model: Any) -> Evidence:
+    """Of a recording in which nobody speaks, without voices."""
+    try:
+        return Looker(limits, voices, text_model).evidence(path)[0]
+    except BadItem as error:
+        if error.reason != "no_speech":
+            raise
+        return Looker(limits).evidence(path)[0]
 
 
 def _files(path: Path) -> list[Path]:
@@ -125,6 +150,8 @@ def _draft(
     evidence: dict[str, Any] = {"sha256": found.sha256} if found.sha256 else {}
     if said:
         evidence["text"] = said
+    elif found.text_hash:
+        evidence["text_hash"] = found.text_hash
     if found.modality == "image":
         evidence |= {"pdq": found.arrays["pdq"][0].tobytes().hex(), "pdq_quality": int(found.arrays["quality"])}
     if found.model_id:

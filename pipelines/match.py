@@ -120,11 +120,11 @@ def picture_evidence(hashes: PictureHashes) -> dict[str, np.ndarray]:
 
 
 class Looker:
-    """Reads files; models load when the first file needs them."""
+    """Reads files; models load when the first file needs them. `text_model` is the store's, the bundled one without."""
 
-    def __init__(self, limits: MediaLimits, voices: bool = False) -> None:
+    def __init__(self, limits: MediaLimits, voices: bool = False, text_model: Any = None) -> None:
         self.limits, self.voices = limits, voices
-        self._model: Any = None
+        self._model = text_model
         self._hearing: Any = None
 
     def __call__(self, path: Path) -> _Looked:

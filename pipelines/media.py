@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,10 +14,10 @@ import numpy as np
 from core.contracts import WORK_KEY
 from core.features import FAMILIES, FINGERPRINT, KEYPOINTS, PASSAGES, SPEECH, VOICES, WORDS, View, embedding_view
 from core.keys import REMOVED, digest
-from core.tables import decode, read_beside
+from core.tables import decode, read_beside, read_rows_of
 from moderation.evidence import Evidence, part_arrays
 from moderation.policies import Policy
-from moderation.texts import text_hash
+from moderation.texts import text_hash, words_sha256
 from pipelines.context import Run, newest_catalog
 
 READ_AT_ONCE = 64  # contents whose arrays are read together
@@ -80,18 +80,20 @@ class StoreMedia:
 
     def _audio(self, content_ids: Sequence[str]) -> Mapping[str, Evidence]:
         columns = ["audio_sha256", "frames", "frame_count"]
-        voices = {row["content_id"]: part_arrays(*_parts(row, VOICES)) for row in self._beside(VOICES, content_ids)}
+        heard = {(row["content_id"], row["audio_sha256"]): row for row in self._beside(VOICES, content_ids)}
+        rows = read_beside(self.run.tables, FINGERPRINT, content_ids, columns).to_pylist()
         return {
             row["content_id"]: Evidence(
                 "audio",
                 row["audio_sha256"],
                 {
                     "frames": np.frombuffer(zlib.decompress(row["frames"]), np.uint8).reshape(row["frame_count"], -1),
-                    **voices.get(row["content_id"], {}),
+                    # Voices of a file that was replaced since say nothing of the new one.
+                    **_voice_arrays(heard.get((row["content_id"], row["audio_sha256"]))),
                 },
                 scores=self.scores["audio"].get(row["content_id"], {}),
             )
-            for row in read_beside(self.run.tables, FINGERPRINT, content_ids, columns).to_pylist()
+            for row in rows
         }
 
     def _beside(self, view: View, content_ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -114,68 +116,60 @@ class StoreMedia:
         }
 
     def words(self, content_id: str) -> str:
-        """A content's text as the models read it: title, description, and what is given or was transcribed."""
+        """A content's text as the models read it: title, description, and what is given or was transcribed. What the
+        newest run's catalogue does not have, or what was erased with it, has no title and no given text."""
         from catalog.media import Text
 
         row = self._catalogue.get(content_id, {"title": "", "description": None, "text": None})
-        body = row["text"] or self._transcripts.get(content_id)
+        body = row["text"] or self._transcripts([content_id]).get(content_id)
         return Text(row["title"], row["description"], body).full
 
-    def passage(self, content_id: str, first: int, last: int, said: str) -> str | None:
-        """The words that a decision on a text with the hash `said` is about; None where the text is another by now."""
-        from embedders.text import passages
-
+    def passage(self, content_id: str, first: int, last: int, sha256: str) -> str | None:
+        """The words that a decision on the text with a hash is about; None where the text is another by now."""
         text = self.words(content_id)
-        now = text_hash(self._given.get(content_id) or self._transcripts.get(content_id, ""))
-        return text[first:last] if now == said and (first, last) in passages(text) else None
+        return text[first:last] if words_sha256(text) == sha256 else None
 
     def _text(self, content_ids: Sequence[str]) -> Mapping[str, Evidence]:
-        said = {**self._transcripts, **self._given}
-        parts = {row["content_id"]: _parts(row, PASSAGES) for row in self._beside(PASSAGES, content_ids)}
-        times = self._times({c: spans for c, (_, spans) in parts.items()})
-        nothing = np.empty((0, 0)), np.empty((0, 2))
-        return {
-            row["content_id"]: Evidence(
+        cut = {row["content_id"]: row for row in self._beside(PASSAGES, content_ids)}
+        times = self._times(cut)
+        found = {}
+        for row in self._beside(self._text_view, content_ids):
+            content_id = row["content_id"]
+            own = cut.get(content_id, {})
+            # Passages by another model are not compared with the whole's.
+            vectors, spans = _parts(own, PASSAGES) if own.get("model_id") == self._text_model else NO_PARTS
+            found[content_id] = Evidence(
                 "text",
-                arrays=part_arrays(
-                    *parts.get(row["content_id"], nothing), row["embedding"], times.get(row["content_id"])
-                ),
-                text_hash=text_hash(said.get(row["content_id"], "")),
-                scores=self.scores["text"].get(row["content_id"], {}),
+                own.get("text_sha256") or "",
+                part_arrays(vectors, spans, row["embedding"], times.get(content_id)),
+                text_hash=own.get("said_hash") or "",
+                scores=self.scores["text"].get(content_id, {}),
                 model_id=self._text_model,
             )
-            for row in self._beside(self._text_view, content_ids)
-        }
+        return found
 
-    def _times(self, spans: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """When passages of transcripts are heard, float32 (n, 2) seconds, by content."""
-        heard = {c for c in spans if c in self._transcripts and c not in self._given}
-        latest = self._keys(SPEECH) if heard else {}
+    def _times(self, cut: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """When passages of transcripts are heard, float32 (n, 2) seconds, by content: of those whose text is what was
+        transcribed."""
+        spoken = self._transcripts(list(cut))
+        heard = [c for c, said in spoken.items() if text_hash(said) == cut[c]["said_hash"]]
+        if not heard or not self.run.tables.parts(WORDS):
+            return {}
         words: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for row in self._beside_all(WORDS, heard):
-            if row[WORK_KEY] == latest[row["content_id"]]:
+        for row in read_rows_of(self.run.tables, WORDS, heard, ["start_s", "end_s"]).to_pylist():
+            if row[WORK_KEY] == self._speech_keys[row["content_id"]]:
                 words[row["content_id"]].append((row["start_s"], row["end_s"]))
-        return {c: _heard(self.words(c), self._transcripts[c], spans[c], np.array(words[c])) for c in heard if words[c]}
+        return {c: _heard(spoken[c], _parts(cut[c], PASSAGES)[1], np.array(words[c])) for c in heard if words[c]}
 
-    def _beside_all(self, view: View, content_ids: Collection[str]) -> list[dict[str, Any]]:
-        """Every row of some contents in a table that has many a content."""
-        if not content_ids:
-            return []
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        rows = self.run.tables.read(view, ["content_id", "start_s", "end_s", WORK_KEY])
-        chosen = pc.is_in(rows["content_id"], value_set=pa.array(sorted(content_ids), pa.string()))
-        return list(rows.filter(chosen).to_pylist())
-
-    @cached_property
-    def _transcripts(self) -> dict[str, str]:
-        rows = self.run.tables.latest(SPEECH, ["transcript"]).to_pylist()
+    def _transcripts(self, content_ids: Sequence[str]) -> dict[str, str]:
+        if not self.run.tables.parts(SPEECH):
+            return {}
+        rows = read_beside(self.run.tables, SPEECH, content_ids, ["transcript"]).to_pylist()
         return {row["content_id"]: row["transcript"] for row in rows if row["transcript"]}
 
     @cached_property
-    def _given(self) -> dict[str, str]:
-        return {c: row["text"] for c, row in self._catalogue.items() if row["text"]}
+    def _speech_keys(self) -> dict[str, str]:
+        return self._keys(SPEECH)
 
     @cached_property
     def _catalogue(self) -> dict[str, dict[str, Any]]:
@@ -187,16 +181,25 @@ class StoreMedia:
         return {row["content_id"]: row for row in rows}
 
 
+NO_PARTS = np.empty((0, 0), np.float16), np.empty((0, 2))
+
+
 def _parts(row: Mapping[str, Any], view: View) -> tuple[np.ndarray, np.ndarray]:
     """Vectors, float16 (n, dim), and spans, (n, 2), of a row of `PASSAGES` or `VOICES`."""
     first, last = (row[feature.name] for feature in view.features[:2])
+    if not first:  # nobody speaks
+        return NO_PARTS
     return np.frombuffer(row["vectors"], np.float16).reshape(len(first), -1), np.array([first, last]).T
 
 
-def _heard(text: str, transcript: str, spans: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """The seconds of passages, from `words`, (n, 2) seconds, of the transcript that a text ends with. What stands
-    before it, a title, is heard nowhere: NaN."""
-    begins = len(text) - len(transcript)
+def _voice_arrays(row: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+    return part_arrays(*_parts(row, VOICES)) if row else {}
+
+
+def _heard(transcript: str, spans: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """The seconds of passages, from `words`, (n, 2) seconds, of the transcript that the last passage ends with. What
+    stands before it, a title, is heard nowhere: NaN."""
+    begins = spans[-1, 1] - len(transcript.rstrip())
     starts = np.array([match.start() for match in re.finditer(r"\S+", transcript)]) + begins
     # Words of the model and words between spaces are one to one but for a few.
     share = len(words) / max(len(starts), 1)

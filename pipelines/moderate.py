@@ -377,6 +377,6 @@ def _features(current: Sequence[Case]) -> dict[str, Any]:
 
 def _same_medium(case: Case, evidence: Evidence) -> bool:
     held = case.record.body["evidence"]
-    if evidence.sha256:
+    if evidence.sha256 and held["sha256"]:
         return bool(held["sha256"] == evidence.sha256)
     return bool(held["text_hash"] == evidence.text_hash)

@@ -34,7 +34,7 @@ Modality = Literal["none", "audio", "image", "text"]
 MEDIA_VERSION = 1
 # Those of embedders.fingerprint, embedders.keypoints and embedders.voice, which are not imported to plan.
 FINGERPRINT_ID, KEYPOINTS_ID, VOICE_ID = "log-band-patches-1", "rootsift-1", "resemblyzer-39373b86-1"
-WHOLE_FILES = (FINGERPRINT, KEYPOINTS)  # of these views, rows hold for the very bytes of a file
+WHOLE_FILES = (FINGERPRINT, KEYPOINTS, VOICES)  # of these views, rows hold for the very bytes of a file
 TEXT_FIELDS = ("title", "description", "text", "language")
 
 
@@ -142,24 +142,35 @@ def voices_stage(run: Run) -> Stage:
             encoder.append(VoiceEncoder(run.config.device))
         vectors, spans = encoder[0].passages(audio.samples, speech.spoken(audio))
         starts, ends = spans.T.tolist()
-        return {"start_s": starts, "end_s": ends, "vectors": vectors.astype(np.float16).tobytes()}
+        held = vectors.astype(np.float16).tobytes()
+        return {"start_s": starts, "end_s": ends, "vectors": held, "audio_sha256": audio.sha256}
 
-    return Stage(
-        "voices", "audio", VOICES, f"{VOICE_ID}+{speech.model_id.split('+')[0]}", 1, lambda batch: list(map(one, batch))
-    )
+    model_id = f"{VOICE_ID}+{speech.model_id.split('+')[0]}"
+    return Stage("voices", "audio", VOICES, model_id, 2, lambda batch: list(map(one, batch)))
 
 
 def passages_stage(model: Any) -> Stage:
     """Keeps what each passage of a text means, for policies on what is said."""
 
     def run(batch: Sequence[Any]) -> list[Row]:
+        from moderation.texts import text_hash, words_sha256
+
         rows = []
-        for vectors, spans in model.passages(batch):
+        for text, (vectors, spans) in zip(batch, model.passages(batch), strict=True):
             first, last = spans.T.tolist()
-            rows.append({"first": first, "last": last, "vectors": vectors.astype(np.float16).tobytes()})
+            rows.append(
+                {
+                    "first": first,
+                    "last": last,
+                    "vectors": vectors.astype(np.float16).tobytes(),
+                    "model_id": model.model_id,
+                    "text_sha256": words_sha256(text.full),
+                    "said_hash": text_hash(text.body or ""),
+                }
+            )
         return rows
 
-    return Stage("passages", "text", PASSAGES, model.model_id, 1, run)
+    return Stage("passages", "text", PASSAGES, model.model_id, 2, run)
 
 
 def media_stages(run: Run) -> list[Stage]:

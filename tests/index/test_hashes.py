@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigError
-from index import hashes as module
-from index.hashes import HashIndex, masks, slices
+from index import hash_tables
+from index import hashes as hash_index
+from index.hash_tables import WIDEST, masks, slices
+from index.hashes import HashIndex
 
 
 def random_hashes(count: int, seed: int, size: int = 32) -> np.ndarray:
@@ -47,9 +49,9 @@ def assert_exact(
 @pytest.fixture
 def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables from few codes on, so that small tests see them."""
-    monkeypatch.setattr(module, "SCANNED", 256)
-    monkeypatch.setattr(module, "SCAN", 1.0)
-    monkeypatch.setattr(module, "ROOM", 8)
+    monkeypatch.setattr(hash_index, "SCANNED", 256)
+    monkeypatch.setattr(hash_tables, "SCAN", 1.0)
+    monkeypatch.setattr(hash_tables, "ROOM", 8)
 
 
 @pytest.mark.parametrize("radius", [0, 1, 15, 31, 47])
@@ -103,8 +105,8 @@ def test_other_lengths(small_tables: None, bits: int) -> None:
 @given(st.lists(st.tuples(st.sampled_from(["add", "remove", "again"]), st.integers(1, 400)), min_size=1, max_size=12))
 def test_what_is_added_is_found_and_what_is_removed_is_not(steps: list[tuple[str, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SCANNED", 256)
-        patch.setattr(module, "SCAN", 1.0)
+        patch.setattr(hash_index, "SCANNED", 256)
+        patch.setattr(hash_tables, "SCAN", 1.0)
         every, alive, removed, number = {}, [], [], 0
         index = HashIndex(64, 7)
         for step, (what, count) in enumerate(steps):
@@ -134,7 +136,7 @@ def test_what_is_added_is_found_and_what_is_removed_is_not(steps: list[tuple[str
 def test_codes_within_the_radius_agree_in_some_slice(words: int, radius: int, codes: int, random: object) -> None:
     bits = 64 * words
     widths, shares = slices(bits, min(radius, bits - 1), codes)
-    assert len(widths) == 0 or widths.max() <= module.WIDEST
+    assert len(widths) == 0 or widths.max() <= WIDEST
     assert widths.sum() <= bits
     if not len(widths):
         return

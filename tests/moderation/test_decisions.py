@@ -120,7 +120,9 @@ def test_the_margin_is_the_mean_of_the_nearest() -> None:
     assert likeness.margins({"p1", "p2"}, {"n1", "n2"}) == pytest.approx([0.7 - 0.4, 0.2 - 0.3])
     assert likeness.margins({"p1"}, set()) == pytest.approx([0.9, 0.1])
     assert likeness.nearest(1, {"p1", "p2"}) == [("p2", pytest.approx(0.3)), ("p1", pytest.approx(0.1))]
-    assert dict(likeness.best()) == pytest.approx({"p1": 0.9, "p2": 0.5, "n1": 0.6, "n2": 0.4, "elsewhere": 1.0})
+    assert dict(likeness.ranked()) == pytest.approx({"p1": 0.9, "p2": 0.5, "n1": 0.6, "n2": 0.4, "elsewhere": 1.0})
+    assert likeness.best({"p1", "p2"}) == pytest.approx([0.9, 0.3])
+    assert likeness.best(set()).tolist() == [-1.0, -1.0]
     many = [f"p{n}" for n in range(50)]
     rising = np.arange(50, dtype=np.float32)[None] / 100
     assert Likeness(many, rising).margins(set(many), set()) == pytest.approx([np.mean(np.arange(40, 50) / 100)])
@@ -133,8 +135,8 @@ def axis(number: int, share: float = 1.0) -> np.ndarray:
     return found
 
 
-def worded(store: Exemplars, bank: str, name: str, vector: np.ndarray) -> None:
-    store.add(bank, "text", {"text": name, "model_id": "m"}, {"vector": vector}, name=name, state="active")
+def worded(store: Exemplars, bank: str, name: str, vector: np.ndarray, state: str = "active") -> None:
+    store.add(bank, "text", {"text": name, "model_id": "m"}, {"vector": vector}, name=name, state=state)
 
 
 def test_one_passage_is_enough_and_the_decision_says_which(store: Exemplars) -> None:
@@ -185,6 +187,75 @@ def test_a_voice_is_told_by_its_own_vectors(store: Exemplars) -> None:
     assert found.action == "review" and found.probability is None
     assert voices.decide("content", Evidence("audio", "x", part_arrays(parts[:1], spans[:1]))) is None
     assert voices.decide("content", Evidence("audio", "x")) is None
+
+
+def test_a_passage_that_is_worth_a_look_is_not_lost_to_one_that_is_a_little_like_all(store: Exemplars) -> None:
+    """The mean of the nearest is larger for the host, who is a little like everybody; the guest is like one."""
+    store.add("protected-voices", "audio", {"sha256": "a"}, {"vector": axis(0)}, name="ada", state="active")
+    store.add("protected-voices", "audio", {"sha256": "b"}, {"vector": axis(1)}, name="bob", state="active")
+    host, guest = np.array([0.7, 0.7, 0, 0.14]), np.array([0.92, 0.3, 0, 0.25])
+    parts, spans = np.stack([host, guest]), np.array([[3.0, 10.5], [40.0, 47.5]])
+    voices = judge(SHIPPED["impersonated-voices"], "audio", store)
+    found = voices.decide("content", Evidence("audio", "x", part_arrays(parts, spans)))
+    assert found is not None and found.cited[0].exemplar_id == "protected-voices/ada"
+    assert (found.cited[0].start_s, found.raw) == (40.0, pytest.approx(0.61, abs=1e-3))
+
+
+def test_a_recording_of_a_protected_voice_is_no_impersonation_by_itself(store: Exemplars) -> None:
+    """The same bytes are a copy, which is what another policy is for; and a copy acts without labels."""
+    store.add("protected-voices", "audio", {"sha256": "same"}, {"vector": axis(0)}, name="ada", state="active")
+    voices = judge(replace(SHIPPED["impersonated-voices"], ladder={"restrict": 0.5}), "audio", store)
+    spans = np.array([[3.0, 10.5]])
+    assert voices.decide("content", Evidence("audio", "same", part_arrays(axis(1)[None], spans))) is None
+    found = voices.decide("content", Evidence("audio", "same", part_arrays(axis(0)[None], spans)))
+    assert found is not None and (found.action, found.tier) == ("review", "embedding")
+
+
+def test_a_shadow_that_a_text_is_like_is_recorded(store: Exemplars) -> None:
+    worded(store, "abusive-language", "tried", axis(0), "shadow")
+    worded(store, "acceptable-language", "fine", axis(1))
+    abuse = judge(SHIPPED["abusive-language"], "text", store)
+    found = abuse.decide("content", Evidence("text", arrays={"vector": axis(0, 0.9)}))
+    assert found is not None and (found.action, found.raw) == ("none", 0.0)
+    assert [(c.exemplar_id, c.shadow) for c in found.cited] == [("abusive-language/tried", True)]
+    assert abuse.decide("content", Evidence("text", arrays={"vector": axis(2)})) is None
+
+
+CALIBRATION = Calibration("logistic", 50, 50, 0.01, slope=20.0, intercept=-10.0)  # .5 → .5
+SURE = Threshold(0.9, 0.95, 0.96, 90, 90, 0)
+
+
+def test_a_calibration_does_not_say_everything_of_everything(store: Exemplars) -> None:
+    """What is unlike leaves no decision, or every text would have one."""
+    worded(store, "abusive-language", "abuse", axis(0))
+    worded(store, "acceptable-language", "fine", axis(1))
+    policy = replace(SHIPPED["abusive-language"], ladder={"review": 0.5, "restrict": 0.9}, enforced=1.0)
+    abuse = judge(policy, "text", store, Calibrated(CALIBRATION, SURE))
+    assert abuse.decide("content", Evidence("text", arrays={"vector": axis(1)})) is None
+    found = abuse.decide("content", Evidence("text", arrays={"vector": axis(0)}))
+    assert found is not None and found.probability == pytest.approx(1 / (1 + np.exp(-10)))
+    assert (found.action, found.enforced) == ("restrict", True)
+
+
+def test_a_calibration_holds_for_scores_with_the_plane_or_without(store: Exemplars) -> None:
+    rng = np.random.default_rng(3)
+    for side, number in (("abusive-language", 0), ("acceptable-language", 1)):
+        for k in range(20 if number == 0 else 19):
+            worded(store, side, f"{number} {k}", axis(number, float(rng.uniform(0.8, 1))))
+    policy = SHIPPED["abusive-language"]
+    asked = Evidence("text", arrays={"vector": axis(0)})
+
+    def decided(plane: bool) -> Decision:
+        found = judge(policy, "text", store, Calibrated(CALIBRATION, SURE, plane)).decide("content", asked)
+        assert found is not None
+        return found
+
+    assert not decided(False).plane and decided(False).probability is not None
+    assert decided(True).probability is None and decided(True).action == "review"
+    worded(store, "acceptable-language", "the twentieth", axis(1))
+    assert decided(True).plane and decided(True).probability is not None
+    assert decided(False).probability is None and decided(False).action == "review"
+    assert decided(True).raw > decided(True).cited[0].score - 0.3 + 0.1  # the plane adds .2 of about 1
 
 
 def test_the_share_that_is_enforced_is_the_same_contents_and_only_grows(

@@ -43,6 +43,16 @@ def test_the_same_again_is_the_same_and_another_by_that_name_is_refused(exemplar
     assert unnamed.exemplar_id.startswith("banned/") and unnamed.exemplar_id != "banned/one"
 
 
+def test_what_was_not_known_of_one_is_learnt_when_it_is_added_again(exemplars: Exemplars) -> None:
+    """A recording that was added before a policy asked whose voice it is."""
+    frames, vector = np.zeros((4, 32), np.uint8), np.ones(3, np.float32)
+    said = {"sha256": "a"}
+    exemplars.add("voices", "audio", said, {"frames": frames}, name="ada", state="active")
+    assert exemplars.add("voices", "audio", said, {"frames": frames + 1}, name="ada").revision == 1  # nothing is new
+    again = exemplars.add("voices", "audio", said, {"frames": frames, "vector": vector}, name="ada")
+    assert (again.revision, again.state) == (2, "active") and set(exemplars.arrays(again)) == {"frames", "vector"}
+
+
 def test_only_shadows_and_active_ones_are_in_use(exemplars: Exemplars) -> None:
     added(exemplars)
     for state, used in (("active", 1), ("quarantined", 0), ("active", 1), ("retired", 0), ("shadow", 1)):

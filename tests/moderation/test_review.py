@@ -179,6 +179,12 @@ def test_a_sample_tells_what_is_missed(desk: Desk) -> None:
     for number, content_id in enumerate(chosen):
         desk.review.sampled("abuse", content_id, "violates" if number == 0 else "allowed", by="bob")
     desk.review.sampled("abuse", chosen[1], "unsure", by="cyd")
+    # What people let go, or what only a shadow matched, may be missed as well; what waits is not missed.
+    let_go, waits = once(desk), desk.text("waits", 0.9)
+    assert waits is not None
+    desk.review.verdict(let_go.case_id, "allowed", by="ada")
+    among = [let_go.content_id, "waits"]
+    assert desk.review.sample("abuse", among, 5, by="ada", seed=7) == [let_go.content_id]
     found = desk.review.missed("abuse")
     assert (found.seen, found.wrong) == (20, 1)
     # Clopper and Pearson's two-sided 95 % interval of 1 of 20.

@@ -23,6 +23,8 @@ from feature_repo.store import open_store
 from moderation.audit import Audit
 from moderation.cases import Case, Cases
 from moderation.exemplars import Exemplars
+from moderation.policies import shipped_policies
+from moderation.review import Review
 from pipelines import moderate, removal
 from pipelines.context import Run
 from pipelines.exemplars import add_contents, add_files
@@ -237,6 +239,38 @@ def test_what_a_decision_was_made_from_goes_when_its_content_is_erased(house: Ho
     assert cases.replay(cases.every[other.case_id], patches).same
 
 
+def test_what_was_read_is_known_when_the_catalogue_is_gone(house: House) -> None:
+    """Erasing takes the runs' catalogues, whose rows are personal, along."""
+    ban(house)
+    house.scan()
+    removal.remove(house.run(), ["with song"], erase=True)
+    (house.root / "banned/more.txt").write_text("What a fool you are, and how you stink.")
+    add_files(open_storage(str(house.store)), "abusive-language", [house.root / "banned/more.txt"], state="active")
+    house.scan()
+    assert house.standing()["abusive", "abusive-language"].decision.tier == "hash"
+    assert len([c for c in house.cases().every.values() if c.content_id == "abusive"]) == 1
+
+
+def test_people_have_not_decided_of_what_is_said_now(house: House) -> None:
+    ban(house)
+    house.add("titled", description=ABUSE)  # no text is given, and none heard
+    house.enrich()
+    case = house.standing()["titled", "abusive-language"]
+    cases = house.cases()
+    made = Review(cases, shipped_policies()).verdict(case.case_id, "allowed", by="ada")
+    made = made or Review(cases, shipped_policies()).verdict(case.case_id, "allowed", by="bob")
+    assert made is not None and made.decision.action == "none"
+    house.add("titled", description=ABUSE, image_uri="coffee.jpg", updated_at="2026-02-01T00:00:00Z")
+    house.enrich()
+    assert house.standing()["titled", "abusive-language"].by != "machine"  # the words are the same
+    said = "All you people are vermin. You should be driven out of the country."
+    house.add("titled", description=said, updated_at="2026-03-01T00:00:00Z")
+    house.enrich()
+    again = house.standing()["titled", "abusive-language"]
+    assert (again.by, again.decision.action) == ("machine", "review")
+    assert_all_replay(house.cases())
+
+
 def test_an_exemplar_that_floods_is_quarantined(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     ban(house)
     monkeypatch.setattr("moderation.exemplars.flooded", lambda today, earlier: today > 0)
@@ -366,14 +400,13 @@ def test_one_abusive_sentence_in_a_long_text_is_found_where_it_stands(
 
 def test_when_the_passages_of_a_transcript_are_heard() -> None:
     transcript = "one two three four five six"
-    text = f"A title\n{transcript}"
     words = np.array([[n, n + 0.5] for n in range(6)], float)
     spans = np.array([[0, 7], [8, 21], [22, 35]])  # the title, "one two three", "four five six"
-    found = _heard(text, transcript, spans, words)
+    found = _heard(transcript, spans, words)
     assert np.isnan(found[0]).all() and found[1:].tolist() == [[0.0, 2.5], [3.0, 5.5]]
     # A model that hears "twenty-one" as two words shifts what follows by a share of a word, not off the end.
     more = np.array([[n, n + 0.5] for n in range(7)], float)
-    assert _heard(text, transcript, spans, more)[2].tolist() == [3.0, 6.5]
+    assert _heard(transcript, spans, more)[2].tolist() == [3.0, 6.5]
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="needs Debian's flite")
@@ -382,6 +415,8 @@ def test_a_protected_voice_is_heard_where_vectors_of_voices_are_kept(house: Hous
     for name, voice, text in (("ada.wav", "slt", said[0]), ("fake.wav", "slt", said[1]), ("else.wav", "kal", said[1])):
         folder = house.root / "banned" if name == "ada.wav" else house.shelf.folder
         subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(folder / name)], check=True)
+    write(house.shelf.folder / "tune.wav", music(11, 0.0, 12.0))
+    house.add("tune", audio_uri="tune.wav")  # nobody speaks in it
     house.add("fake", audio_uri="fake.wav")
     house.add("else", audio_uri="else.wav")
     house.enrich()
@@ -391,10 +426,13 @@ def test_a_protected_voice_is_heard_where_vectors_of_voices_are_kept(house: Hous
     assert house.scan()["unheard"] == ["impersonated-voices"] and not house.standing()
     refused = add_files(storage, "protected-voices", [house.root / "banned/song.wav"])
     assert refused.exemplars == [] and "no_speech" in refused.failures[0][1]
+    refused = add_contents(house.run(), "protected-voices", "audio", ["fake"])
+    assert refused.exemplars == [] and "no_speech" in refused.failures[0][1]
+    add_files(storage, "banned-recordings", [house.root / "banned/song.wav"])  # as a shadow: all audio is looked at
     summary = run_catalog(house.shelf.source, str(house.store), CONFIG.replace(voices=True))
     assert json.loads((house.store / "runs" / summary["run_id"] / "moderation.json").read_text())["unheard"] == []
     standing = house.standing()
-    assert set(standing) == {("fake", "impersonated-voices")}
+    assert set(standing) == {("fake", "impersonated-voices"), ("with song", "banned-recordings")}
     cited = standing["fake", "impersonated-voices"].decision.cited[0]
     assert cited.score > 0.9 and cited.start_s is not None and cited.end_s is not None
     assert 0 <= cited.start_s < 1 and 3 < cited.end_s < 9
