@@ -29,8 +29,8 @@ FLOOD_CHANCE = 1e-4  # that a day like the others looks like one
 @dataclass(frozen=True)
 class Exemplar:
     """One exemplar as of one revision. `evidence` is what it is matched by, by name: `sha256`, `pdq` (hexadecimal) with
-    `pdq_quality`, `text` or its `text_hash`; `payload` names its arrays (keypoints, frames, vectors), "" where it has none. `opinions` are
-    by reviewer."""
+    `pdq_quality`, `text` or its `text_hash`; `payload` names its arrays (keypoints, frames, vectors), "" where it has
+    none. `opinions` are by reviewer."""
 
     exemplar_id: str
     bank: str

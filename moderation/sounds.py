@@ -19,11 +19,12 @@ from skips.patch_index import Patches, PatchIndex
 
 HOP = 3  # frames between an exemplar's patches, 96 ms
 ASKED_HOP = 6  # and between a content's
-FAINT = 0.5  # cosine from which a patch may be an exemplar's
-CANDIDATES = 12  # exemplars' patches that a patch is compared with
+FAINT = 0.45  # cosine from which a patch may be an exemplar's
+CANDIDATES = 24  # exemplars' patches that a patch is compared with
 LEAST_S = 3.0  # of a match
-# Patches of a content on one line, and over how many seconds: chance reaches 12 over 1.9 s and 10 over 2.7.
-LINED_UP, LINED_UP_S = 12, 5.0
+# Patches in a row whose cosines with the exemplar's, on one line, are added up, and what that must be over the square
+# root of their number: of 6,600 pairs with nothing in common none reaches 2.05, and ten of them 1.9.
+ROW, TOGETHER = 36, 2.3
 SURE = 70.0  # nats
 RATE = 0.9  # nats a frame
 LIKENESS = 0.4  # of movement
@@ -40,6 +41,7 @@ class SoundBank:
 
     def __post_init__(self) -> None:
         self._held = PatchIndex.over(Patches.join([]))
+        self._patches: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,6 +52,7 @@ class SoundBank:
         self.ids.append(exemplar_id)
         self.sounds.append(Sound(frames))
         vectors, at = self.patch(frames, HOP, None)
+        self._patches.append((vectors.astype(np.float16), at))
         self._held.add(Patches(vectors, np.full(len(at), number, np.int32), at))
 
     def match(self, frames: np.ndarray) -> list[Match]:
@@ -62,22 +65,40 @@ class SoundBank:
         found = []
         for chain in chains(bank.alike(self._held, asked, FAINT, CANDIDATES)):
             heard = _heard(self.sounds[chain.a], sound, chain)
-            if heard is not None:
+            if heard is None and _together(*self._patches[chain.a], vectors, at, chain.offset) >= TOGETHER:
+                heard = _lined(self.sounds[chain.a], sound, chain), _chained(chain)
+            if heard is not None and not _monotonous(self.sounds[chain.a], heard[1]):
                 found.append((chain.a, *heard))
         return [_match(self.ids[number], line, far) for number, line, far in _apart(found)]
 
 
 def _heard(exemplar: Sound, sound: Sound, chain: Chain) -> tuple[Line, Extent] | None:
+    """Where frame by frame it is sure that both are one sound."""
     line = lined_up(exemplar, sound, chain.first, chain.last, Line(1.0, chain.offset))
     far = extent(exemplar, sound, line, chain.first, chain.last) if line else None
-    if far is None or not _sure(far):
-        # Under noise or a voice no frame is sure, but no chance puts so many patches on one line for so long.
-        if len(np.unique(chain.there)) < LINED_UP or (chain.last - chain.first) * FRAME_S < LINED_UP_S:
-            return None
-        line, far = line or Line(1.0, chain.offset), _chained(chain)
-    if line is None or monotonous(exemplar.movement[int(far.start) : int(far.end)]):
-        return None
-    return line, far
+    return (line, far) if line and far and _sure(far) else None
+
+
+def _together(theirs: np.ndarray, their_at: np.ndarray, own: np.ndarray, own_at: np.ndarray, offset: float) -> float:
+    """How much alike a content is to an exemplar that lies `offset` frames before it, where it is so most: under noise
+    or a voice no frame is sure, but all together may be. Patches are unit vectors (n, dim) and their frames."""
+    wanted = own_at - offset
+    after = np.clip(np.searchsorted(their_at, wanted), 1, len(their_at) - 1)
+    nearest = after - (wanted - their_at[after - 1] < their_at[after] - wanted)
+    there = np.abs(their_at[nearest] - wanted) <= HOP / 2
+    cosine = np.where(there, np.einsum("nd,nd->n", own, theirs[nearest].astype(np.float32)), 0.0)
+    sums = np.concatenate([[0.0], np.cumsum(cosine)])
+    count = min(ROW, len(cosine))
+    return float((sums[count:] - sums[:-count]).max() / np.sqrt(ROW))
+
+
+def _lined(exemplar: Sound, sound: Sound, chain: Chain) -> Line:
+    guess = Line(1.0, chain.offset)
+    return lined_up(exemplar, sound, chain.first, chain.last, guess) or guess
+
+
+def _monotonous(exemplar: Sound, far: Extent) -> bool:
+    return monotonous(exemplar.movement[int(far.start) : int(far.end)])
 
 
 def _sure(far: Extent) -> bool:
