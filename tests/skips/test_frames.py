@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import uniform_filter1d
 
 from skips.frames import (
     FRAME_S,
+    MEAN_FRAMES,
+    STEP_DB,
     Line,
     Sound,
     Sounds,
@@ -176,3 +179,14 @@ def test_self_likeness_is_that_of_the_best_lag() -> None:
     assert self_likeness(beat, range(6, 17)) < 0.3
     assert self_likeness(np.zeros((100, 32), np.float32)) == 0
     assert self_likeness(once[:5]) == 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 62, 63, 64, 500])
+def test_movement_is_what_differs_from_the_running_mean_of_two_seconds(count: int) -> None:
+    """Against scipy's filter, which mirrors what lies beyond the ends as well."""
+    found = np.random.default_rng(count).integers(0, 255, (count, 32)).astype(np.uint8)
+    sound = Sound(found, loud=120.0)
+    raised = np.maximum(found, 30).astype(np.float64) * STEP_DB  # 45 dB under the loud moments
+    expected = raised - uniform_filter1d(raised, MEAN_FRAMES, axis=0) if count else raised
+    assert sound.movement.dtype == np.float32 and sound.movement.shape == (count, 32)
+    np.testing.assert_allclose(sound.movement, expected, atol=2e-5)
