@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from embedders.fingerprint import frames, patches
-from moderation.sounds import SoundBank
+from moderation.sounds import SoundBank, _together
+from skips.patch_index import Patches
 from tests.skips.audio import RATE, laid_out, music, talk
 
 SONG, OTHER = (3, 0.0, 28.0), (12, 0.0, 28.0)
@@ -108,3 +109,47 @@ def test_what_is_added_is_found_by_the_next_match() -> None:
     assert growing.match(asked) == []
     growing.add("song", frames(music(*SONG)))
     assert [m.exemplar for m in growing.match(asked)] == ["song"]
+
+
+def unit(rng: np.random.Generator, count: int) -> np.ndarray:
+    found = rng.standard_normal((count, 64)).astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def alike(vectors: np.ndarray, cosine: float, rng: np.random.Generator) -> np.ndarray:
+    """Unit vectors with the same cosine to each."""
+    aside = unit(rng, len(vectors))
+    aside -= np.einsum("nd,nd->n", aside, vectors)[:, None] * vectors
+    aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+    return np.asarray(cosine * vectors + np.sqrt(1 - cosine**2) * aside, np.float32)
+
+
+def row(vectors: np.ndarray, hop: int, first: int = 0) -> Patches:
+    count = len(vectors)
+    return Patches(vectors, np.zeros(count, np.int32), (first + hop * np.arange(count)).astype(np.int32))
+
+
+@pytest.mark.parametrize(("cosine", "found"), [(0.55, True), (0.42, True), (0.25, False)])
+def test_what_no_frame_is_sure_of_counts_where_all_of_a_row_is_alike(cosine: float, found: bool) -> None:
+    """Forty patches of a content, every second one of the exemplar's, from its frame 150 on."""
+    rng = np.random.default_rng(4)
+    exemplar = unit(rng, 200)
+    content = unit(rng, 120)
+    content[30:70] = alike(exemplar[50:130:2], cosine, rng)
+    theirs, own = row(exemplar, 3), row(content, 6)
+    assert _together(theirs, own, 6 * 30 - 3 * 50) == found
+    assert not _together(theirs, own, 6 * 30 - 3 * 50 + 48)
+
+
+def test_a_beat_that_is_like_every_beat_is_not_heard() -> None:
+    """As much alike as the fainter one above, but wherever it is laid."""
+    rng = np.random.default_rng(5)
+    beat = np.repeat(unit(rng, 1), 200, axis=0)
+    content = alike(np.repeat(beat[:1], 120, axis=0), 0.42, rng)
+    assert not _together(row(beat, 3), row(content, 6), 30.0)
+    assert _together(row(beat, 3), row(alike(np.repeat(beat[:1], 120, axis=0), 0.6, rng), 6), 30.0)
+
+
+def test_few_patches_are_compared_as_well() -> None:
+    one = unit(np.random.default_rng(6), 1)
+    assert not _together(row(one, 3), row(one, 6), 0.0)
