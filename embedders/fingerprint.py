@@ -12,9 +12,9 @@ from importlib import resources
 
 import numpy as np
 import scipy.fft
-from scipy.ndimage import uniform_filter1d
 
 from catalog.media import SAMPLE_RATE
+from core.running_mean import less_running_mean
 
 WINDOW = 2048  # samples of a frame, 128 ms
 HOP = 512  # samples between frames, 32 ms
@@ -84,9 +84,7 @@ def levelled(found: np.ndarray, loud: float | None = None) -> np.ndarray:
     if not len(found):
         return np.empty((0, BANDS), np.float32)
     loud = float(np.percentile(found.mean(axis=1), 95)) if loud is None else loud
-    raised = np.maximum(found, np.uint8(max(0.0, loud - RANGE_DB / STEP_DB))).astype(np.float32) * np.float32(STEP_DB)
-    raised -= uniform_filter1d(raised, MEAN, axis=0)
-    return raised
+    return less_running_mean(found, loud - RANGE_DB / STEP_DB, MEAN, STEP_DB)
 
 
 def _cosines(length: int, terms: int) -> np.ndarray:

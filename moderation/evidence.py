@@ -19,11 +19,12 @@ PAYLOADS = "moderation/payloads"
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one medium. `arrays` by modality: audio `frames`, uint8 (n, bands); image `pdq`, uint8 (8, 32), `quality`,
-    `points`, `descriptors` and `size` (width, height). Of text, and of the voices in audio, `vector`, unit float32
-    (dim,), is that of the whole, and `parts`, unit float16 (n, dim), those of its passages: in characters or seconds
-    from `spans`, (n, 2); `times`, (n, 2), are the seconds of a text's that was heard. `text_hash` is that of the text's
-    letters; `scores` are those of classifiers, by feature; `model_id` made the vectors."""
+    """Of one medium. `sha256` is of the file; of a text in a store, of its title, description and words. `arrays` by
+    modality: audio `frames`, uint8 (n, bands); image `pdq`, uint8 (8, 32), `quality`, `points`, `descriptors` and
+    `size` (width, height). Of text, and of the voices in audio, `vector`, unit float32 (dim,), is that of the whole,
+    and `parts`, unit float16 (n, dim), those of its passages: in characters or seconds from `spans`, (n, 2); `times`,
+    (n, 2), are the seconds of a text's that was heard. `text_hash` is that of the text's letters; `scores` are those of
+    classifiers, by feature; `model_id` made the vectors."""
 
     modality: str
     sha256: str = ""

@@ -64,7 +64,7 @@ def find(known: Sequence[Motif], held: PatchIndex, asked: Patches, sounds: Sound
 def alike(held: PatchIndex, asked: Patches, least: float = FAINT, candidates: int = CANDIDATES) -> Hits:
     """Where the patches `asked` may sound like some of `held`, of which each is compared with the nearest `candidates`:
     side `a` is what is held."""
-    alike, rows = held.index.search(asked.vectors, min(candidates, len(held)))
+    alike, rows = held.search(asked.vectors, candidates)
     query = np.repeat(np.arange(len(asked)), rows.shape[1])
     alike, rows = alike.ravel(), rows.ravel()
     keep = (rows >= 0) & (alike > least)

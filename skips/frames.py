@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numba import njit
 from scipy.ndimage import uniform_filter1d
+
+from core.running_mean import less_running_mean
 
 FRAME_S = 0.032  # seconds between frames
 STEP_DB = 0.5  # of a frame's bytes
@@ -47,48 +48,19 @@ class Sound:
         return len(self.frames)
 
     @property
-    def _floor(self) -> np.uint8:
-        return np.uint8(max(0.0, self.loud - RANGE_DB / STEP_DB))
+    def _floor(self) -> float:
+        return max(0.0, self.loud - RANGE_DB / STEP_DB)
 
     @cached_property
     def movement(self) -> np.ndarray:
         """float32 (n, bands): dB less the running mean; blind to gain and equalisation, blurred at edges."""
-        made = np.empty(self.frames.shape, np.float32)
-        _less_running_mean(np.ascontiguousarray(self.frames), self._floor, MEAN_FRAMES, np.float32(STEP_DB), made)
-        return made
+        return less_running_mean(self.frames, self._floor, MEAN_FRAMES, STEP_DB)
 
     @cached_property
     def shape(self) -> np.ndarray:
         """float32 (n, bands): dB less the frame's own mean; sharp at edges."""
-        raised = np.maximum(self.frames, self._floor).astype(np.float32) * np.float32(STEP_DB)
+        raised = np.maximum(self.frames, np.uint8(self._floor)).astype(np.float32) * np.float32(STEP_DB)
         return raised - raised.mean(axis=1, keepdims=True)
-
-
-@njit(cache=True, nogil=True)
-def _less_running_mean(frames, floor, over, step, out):  # type: ignore[no-untyped-def]
-    """Frames, uint8 (n, bands), raised to `floor`, less their mean over `over` frames, times `step`, into `out`,
-    float32 (n, bands). Beyond the ends they are mirrored. Sums are of integers, so that nothing is lost on the way."""
-    count, bands = frames.shape
-    if count == 0:
-        return
-    half = over // 2
-    sums = np.zeros(bands, np.int32)
-    for i in range(-half, half + 1):
-        for b in range(bands):
-            sums[b] += max(frames[_mirrored(i, count), b], floor)
-    share = step / np.float32(over)
-    for i in range(count):
-        for b in range(bands):
-            out[i, b] = step * max(frames[i, b], floor) - share * sums[b]
-        comes, goes = _mirrored(i + half + 1, count), _mirrored(i - half, count)
-        for b in range(bands):
-            sums[b] += np.int32(max(frames[comes, b], floor)) - np.int32(max(frames[goes, b], floor))
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _mirrored(i, count):  # type: ignore[no-untyped-def]
-    i %= 2 * count
-    return i if i < count else 2 * count - 1 - i
 
 
 class Sounds:

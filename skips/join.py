@@ -55,7 +55,7 @@ def hits(held: PatchIndex, asked: Patches, k: int = NEIGHBOURS) -> Hits:
     if not len(held) or not len(asked):
         empty = np.empty(0, np.int32)
         return Hits(empty, empty, empty, empty, np.empty(0, np.float32))
-    alike, rows = held.index.search(asked.vectors, min(k, len(held)))
+    alike, rows = held.search(asked.vectors, k)
     query = np.repeat(np.arange(len(asked)), rows.shape[1])
     alike, rows = alike.ravel(), rows.ravel()
     keep = (rows >= 0) & (alike > ALIKE)

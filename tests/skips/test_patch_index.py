@@ -28,7 +28,7 @@ def asked(count: int) -> np.ndarray:
 
 def found(index: PatchIndex, count: int) -> float:
     """The share of the first vectors that are found."""
-    _, rows = index.index.search(asked(count), 1)
+    _, rows = index.search(asked(count), 1)
     return float(np.mean(index.recording[rows[:, 0]] * 1_000 + index.frame[rows[:, 0]] == np.arange(count)))
 
 
@@ -91,7 +91,7 @@ def test_a_brief_index_finds_what_is_nearest(count: int) -> None:
     assert len(index) == index.index.ntotal == count
     if count:
         nearest = np.argmax(asked(200) @ some.vectors.T, axis=1)
-        _, rows = index.index.search(asked(200), 1)
+        _, rows = index.search(asked(200), 1)
         assert np.mean(rows[:, 0] == nearest) >= (1 if count < 1_000 else 0.95)
 
 
