@@ -145,7 +145,7 @@ class Review:
         """A random sample of contents that nothing speaks against, to be looked at by people: what it shows is what is
         missed. Returns the contents; they are recorded."""
         standing = [case for case in self.cases.current.values() if case.decision.policy_id == policy_id]
-        flagged = {case.content_id for case in standing if case.decision.action != "none"}
+        flagged = {case.content_id for case in standing if case.decision.action != "none" or case.by != "machine"}
         clean = sorted(set(contents) - flagged)
         clean.sort(key=lambda c: hashlib.sha256(f"{seed}\n{c}".encode()).digest())
         chosen = clean[:count]

@@ -236,7 +236,7 @@ def smollm() -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("content", [QUESTION.content, *INJECTIONS])
+@pytest.mark.parametrize("content", [QUESTION.content, *INJECTIONS[:2]])
 def test_a_real_model_answers_under_constraints(smollm: Any, tmp_path: Path, content: str) -> None:
     endpoint = Endpoint(smollm.listening_address, "smollm2", timeout_s=240.0)
     adjudicator = Adjudicator(endpoint, open_storage(str(tmp_path)))

@@ -14,7 +14,7 @@ from embedders.fingerprint import patches
 from moderation import decisions
 from moderation.audit import Audit
 from moderation.banks import Bank
-from moderation.cases import Case, Cases
+from moderation.cases import Case, Cases, withdrawn
 from moderation.decisions import Judge, policy_version
 from moderation.evidence import Evidence
 from moderation.exemplars import Exemplars
@@ -179,12 +179,14 @@ def test_a_sample_tells_what_is_missed(desk: Desk) -> None:
     for number, content_id in enumerate(chosen):
         desk.review.sampled("abuse", content_id, "violates" if number == 0 else "allowed", by="bob")
     desk.review.sampled("abuse", chosen[1], "unsure", by="cyd")
-    # What people let go, or what only a shadow matched, may be missed as well; what waits is not missed.
-    let_go, waits = once(desk), desk.text("waits", 0.9)
-    assert waits is not None
+    # What waits is not missed, and what people let go was seen; what the machine lets go by now may be missed.
+    let_go, waits, withdrawn_ = once(desk), desk.text("waits", 0.9), desk.text("withdrawn", 0.8)
+    assert waits is not None and withdrawn_ is not None
     desk.review.verdict(let_go.case_id, "allowed", by="ada")
-    among = [let_go.content_id, "waits"]
-    assert desk.review.sample("abuse", among, 5, by="ada", seed=7) == [let_go.content_id]
+    gone = [("withdrawn", withdrawn(withdrawn_.decision), desk.cases.evidence(withdrawn_))]
+    desk.cases.record(POLICIES, gone, bank_at=desk.cases.at)
+    among = [let_go.content_id, "waits", "withdrawn"]
+    assert desk.review.sample("abuse", among, 5, by="ada", seed=7) == ["withdrawn"]
     found = desk.review.missed("abuse")
     assert (found.seen, found.wrong) == (20, 1)
     # Clopper and Pearson's two-sided 95 % interval of 1 of 20.
