@@ -227,7 +227,7 @@ def _passage(args: argparse.Namespace, case: Any) -> str | None:
     """The words that a decision on a text cites, where the content still has them."""
     from pipelines.media import StoreMedia
 
-    cited = next((c for c in case.decision.cited if c.first is not None), None)
+    cited = next((c for c in case.decision.rests_on if c.first is not None), None)
     if cited is None:
         return None
     sha256 = case.record.body["evidence"]["sha256"]

@@ -65,7 +65,7 @@ class Bank:
     def copies(self, evidence: Evidence, distance: int = PDQ_DISTANCE) -> list[Match]:
         """The exemplars that the content is, or holds, a copy of, by the first two tiers; PDQ hashes may differ in
         `distance` bits."""
-        exact = set(self._same.get(evidence.sha256, ()))
+        exact = self.same(evidence)
         worded = set(self._same.get(evidence.text_hash, ())) - exact
         found: list[Match] = []
         if self.modality == "image" and "pdq" in evidence.arrays:
@@ -77,6 +77,10 @@ class Bank:
         same = [Match(e, self.modality, "exact", 1.0) for e in sorted(exact - timed)]
         same += [Match(e, self.modality, "hash", 1.0) for e in sorted(worded)]
         return best_first([*same, *(_exact(m) if m.exemplar in exact else m for m in found)])
+
+    def same(self, evidence: Evidence) -> set[str]:
+        """The exemplars that have the very bytes of the content."""
+        return set(self._same.get(evidence.sha256, ()))
 
     def likeness(self, evidence: Evidence, among: Iterable[str]) -> Likeness | None:
         """Cosines of a content as a whole and of its parts with those of some exemplars that have a vector; None where

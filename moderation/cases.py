@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.errors import ConfigError, NotFound, StorageError
 from moderation import decisions
@@ -205,9 +205,29 @@ class Cases:
 
 
 def withdrawn(decision: Decision, reason: str = "nothing speaks against it any more") -> Decision:
-    """What is left of a decision when nothing matches: no action."""
-    return Decision(
-        decision.policy_id, decision.policy_version, decision.modality, "none", False, 0.0, None, "", reason=reason
+    """What is left of a decision when nothing matches: no action, by the same policy and calibration."""
+    return replace(
+        decision,
+        action="none",
+        enforced=False,
+        raw=0.0,
+        probability=None,
+        tier="",
+        cited=(),
+        held_back="",
+        reason=reason,
+        plane=False,
+    )
+
+
+def let_go(decision: Decision, judge: Judge) -> Decision:
+    """What is left of a decision of which a judge makes nothing any more."""
+    known = judge.calibrated
+    return replace(
+        withdrawn(decision),
+        policy_version=judge.version,
+        calibration=known.calibration.version if known else "",
+        threshold=known.threshold.value if known else None,
     )
 
 

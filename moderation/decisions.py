@@ -88,10 +88,16 @@ class Decision:
         return {**asdict(self), "cited": [asdict(c) for c in self.cited]}
 
     @property
+    def rests_on(self) -> tuple[Cited, ...]:
+        """The exemplars that led to it: shadows only where nothing else did."""
+        return tuple(c for c in self.cited if not c.shadow) or self.cited
+
+    @property
     def same(self) -> tuple[Any, ...]:
-        """What must be equal in a replay: all but the wording."""
+        """What must be equal in a replay: all but the wording, and shadows beside exemplars that act."""
         rounded = [
-            (c.exemplar_id, c.revision, c.side, c.tier, round(c.score, 5), _ms(c.start_s), c.first) for c in self.cited
+            (c.exemplar_id, c.revision, c.side, c.tier, round(c.score, 5), _ms(c.start_s), c.first)
+            for c in self.rests_on
         ]
         probability = None if self.probability is None else round(self.probability, 6)
         key = (self.policy_id, self.policy_version, self.modality, self.action, self.enforced, round(self.raw, 5))
@@ -148,7 +154,9 @@ class Judge:
     def _seen(self, evidence: Evidence) -> _Seen:
         if self.policy.vectors == "voice":
             # A copy of a protected recording is the person's own: it is how somebody speaks that is compared.
-            return self._alike(evidence, [])
+            acting = (e for e in self.bank.same(evidence) if self._exemplar(e).state != "shadow")
+            allowed = any(self._side(e) == "negative" for e in acting)
+            return _Seen(None, "") if allowed else self._alike(evidence, [])
         raw, tier, cited = self._copies(evidence)
         if raw is not None or self.policy.detector == "copy":
             return _Seen(raw, tier, cited)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import nbinom
 
-from core.errors import ConfigError, NotFound
+from core.errors import ConfigError, NotFound, StorageError
 from core.storage import Storage
 from moderation.audit import Audit, Entry, Record
 from moderation.evidence import load_arrays, store_arrays
@@ -106,12 +106,13 @@ class Exemplars:
         entries: dict[str, Entry] = {}
         for draft in drafts:
             there = known.get(draft.exemplar_id)
-            if there is None:
+            if there is None or (there.state == "retired" and _another(there, draft)):
                 entries[draft.exemplar_id] = Entry(KIND, _body(draft, by, "added"))
-            elif dict(there.evidence) != dict(draft.evidence):
+            elif _another(there, draft):
                 raise ConfigError(f"there is another exemplar {draft.exemplar_id!r}; retire it, or choose another name")
             elif self._lacks(there, draft):
-                entries[draft.exemplar_id] = Entry(KIND, _body(replace(there, payload=draft.payload), by, "seen anew"))
+                anew = replace(there, evidence=draft.evidence, payload=draft.payload)
+                entries[draft.exemplar_id] = Entry(KIND, _body(anew, by, "seen anew"))
         records = self.audit.append(list(entries.values()))
         known |= {e.exemplar_id: e for e in map(_exemplar, records)}
         return [known[draft.exemplar_id] for draft in drafts]
@@ -141,13 +142,28 @@ class Exemplars:
         return load_arrays(self.storage, exemplar.payload, f"exemplar {exemplar.exemplar_id!r}")
 
     def _lacks(self, there: Exemplar, draft: Exemplar) -> bool:
+        """Whether a draft of the same says more of it, or what is compared now."""
+        if set(draft.evidence) - set(there.evidence) or there.evidence.get("model_id") != draft.evidence.get(
+            "model_id"
+        ):
+            return True
         if not draft.payload or draft.payload == there.payload:
             return False
-        return bool(set(self.arrays(draft)) - set(self.arrays(there)))
+        try:
+            held = set(self.arrays(there))
+        except StorageError:
+            return True
+        return bool(set(self.arrays(draft)) - held)
 
     def _changed(self, exemplar: Exemplar, by: str, reason: str) -> Exemplar:
         (record,) = self.audit.append([Entry(KIND, _body(exemplar, by, reason))])
         return _exemplar(record)
+
+
+def _another(one: Exemplar, other: Exemplar) -> bool:
+    """Whether two drafts of one name are of different things, as far as both say what they are."""
+    said = (set(one.evidence) & set(other.evidence)) - {"model_id", "pdq_quality"}
+    return any(one.evidence[name] != other.evidence[name] for name in said)
 
 
 def flooded(today: int, earlier: Sequence[int]) -> bool:

@@ -146,7 +146,8 @@ class Review:
         missed. Returns the contents; they are recorded."""
         standing = [case for case in self.cases.current.values() if case.decision.policy_id == policy_id]
         flagged = {case.content_id for case in standing if case.decision.action != "none" or case.by != "machine"}
-        clean = sorted(set(contents) - flagged)
+        seen = {r.body["content_id"] for r in self.cases.verdicts.get("", ()) if r.body["policy_id"] == policy_id}
+        clean = sorted(set(contents) - flagged - seen)
         clean.sort(key=lambda c: hashlib.sha256(f"{seed}\n{c}".encode()).digest())
         chosen = clean[:count]
         body = {"policy_id": policy_id, "contents": chosen, "of": len(clean), "seed": seed, "by": by}
@@ -216,7 +217,8 @@ class Review:
             for case in self.cases.every.values()
             if case.by == "machine"
             and (case.decision.policy_id, case.decision.modality) == (policy_id, modality)
-            and case.decision.tier in ("embedding", "classifier")
+            and case.decision.tier == "embedding"
+            and not all(c.shadow for c in case.decision.cited)
         ]
         return bool(made and made[-1])
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from moderation.matches import Match
 from skips import bank
-from skips.frames import FRAME_S, Extent, Line, Sound, extent, lined_up, monotonous
+from skips.frames import FRAME_S, Extent, Line, Sound, best_run, extent, lined_up, monotonous
 from skips.join import Chain, Patcher, chains
 from skips.patch_index import Patches, PatchIndex
 
@@ -48,7 +48,7 @@ class SoundBank:
 
     def __post_init__(self) -> None:
         self._held = PatchIndex.over(Patches.join([]))
-        self._patches: list[Patches] = []
+        self._rows: list[_Row] = []
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,7 +60,7 @@ class SoundBank:
         self.sounds.append(Sound(frames))
         vectors, at = self.patch(frames, HOP, None)
         own = Patches(vectors, np.full(len(at), number, np.int32), at)
-        self._patches.append(own)
+        self._rows.append(_Row.of(own, HOP))
         self._held.add(own)
 
     def match(self, frames: np.ndarray) -> list[Match]:
@@ -70,12 +70,14 @@ class SoundBank:
             return []
         sound = Sound(frames)
         asked = Patches(vectors, np.zeros(len(at), np.int32), at)
-        found = []
+        own, found = _Row.of(asked, ASKED_HOP), []
         for chain in chains(bank.alike(self._held, asked, FAINT, CANDIDATES)):
-            heard = _heard(self.sounds[chain.a], sound, chain)
-            if heard is None and (_in_line(chain) or _together(self._patches[chain.a], asked, chain.offset)):
-                heard = _lined(self.sounds[chain.a], sound, chain), _chained(chain)
-            if heard is not None and not _monotonous(self.sounds[chain.a], heard[1]):
+            exemplar = self.sounds[chain.a]
+            heard = _heard(exemplar, sound, chain)
+            if heard is None:
+                far = _in_line(chain) or _together(self._rows[chain.a], own, chain.offset)
+                heard = (_lined(exemplar, sound, chain), far) if far else None
+            if heard is not None and not _monotonous(exemplar, heard[1]):
                 found.append((chain.a, *heard))
         return [_match(self.ids[number], line, far) for number, line, far in _apart(found)]
 
@@ -87,51 +89,69 @@ def _heard(exemplar: Sound, sound: Sound, chain: Chain) -> tuple[Line, Extent] |
     return (line, far) if line and far and _sure(far) else None
 
 
-def _in_line(chain: Chain) -> bool:
-    """Whether no chance puts so many patches on one line for so long."""
-    return len(np.unique(chain.there)) >= LINED_UP and (chain.last - chain.first) * FRAME_S >= LINED_UP_S
+def _in_line(chain: Chain) -> Extent | None:
+    """From the middle of the first patch to that of the last, where no chance puts so many on one line for so long."""
+    if len(np.unique(chain.there)) < LINED_UP or (chain.last - chain.first) * FRAME_S < LINED_UP_S:
+        return None
+    return Extent(float(chain.first), float(chain.last), float(np.mean(chain.alike)), 0.0)
 
 
-def _together(theirs: Patches, own: Patches, offset: float) -> bool:
-    """Whether a content is all in all like an exemplar that lies `offset` frames before it. Under noise or a voice no
-    frame is sure, but all together may be; a beat, though, is like every beat."""
-    along = _nearest(theirs.frame, own.frame - offset)
-    there = np.abs(theirs.frame[along] - (own.frame - offset)) <= HOP / 2
-    cosine = np.where(there, np.einsum("nd,nd->n", own.vectors, theirs.vectors[along]), 0.0)
+@dataclass(frozen=True)
+class _Row:
+    """Patches at even distances: `vectors`, float32 (n, dim), from frame `first` on, every `hop` frames; zeros where
+    nothing moves."""
+
+    vectors: np.ndarray
+    first: int
+    hop: int
+
+    @classmethod
+    def of(cls, patches: Patches, hop: int) -> _Row:
+        if not len(patches):
+            return cls(patches.vectors, 0, hop)
+        first = int(patches.frame[0])
+        vectors = np.zeros(((int(patches.frame[-1]) - first) // hop + 1, patches.vectors.shape[1]), np.float32)
+        vectors[(patches.frame - first) // hop] = patches.vectors
+        return cls(vectors, first, hop)
+
+
+def _together(theirs: _Row, own: _Row, offset: float) -> Extent | None:
+    """Where, in its frames, an exemplar that lies `offset` frames before a content is all in all like it; None where it
+    is not. Under noise or a voice no frame is sure, but all together may be; a beat, though, is like every beat."""
+    begins = round((own.first - offset - theirs.first) / theirs.hop)
+    along = begins + HOP_RATIO * np.arange(len(own.vectors))
+    there = (along >= 0) & (along < len(theirs.vectors))
+    answers = np.zeros_like(own.vectors)
+    answers[there] = theirs.vectors[along[there]]
+    cosine = np.einsum("nd,nd->n", own.vectors, answers).astype(np.float64)
     count = min(ROW, len(cosine))
     sums = np.concatenate([[0.0], np.cumsum(cosine)])
     first = int(np.argmax(sums[count:] - sums[:-count]))
     row = slice(first, first + count)
-    best = float(sums[row.stop] - sums[row.start])
-    if best / math.sqrt(ROW) >= TOGETHER:
-        return True
-    asked = own.vectors[row]
-    answered = theirs.vectors[along[row]]
-    every = HOP_RATIO * np.arange(count)
-    elsewhere = [
-        _best_elsewhere(asked @ theirs.vectors.T, every, along[first], APART // HOP),
-        _best_elsewhere(answered @ own.vectors.T, np.arange(count), first, APART // ASKED_HOP),
-    ]
-    return (best - ELSEWHERE * max(elsewhere)) / math.sqrt(ROW) >= HERE_ALONE
+    best = float(cosine[row].sum())
+    if best < TOGETHER * math.sqrt(ROW):
+        elsewhere = max(
+            _best_elsewhere(own.vectors[row] @ theirs.vectors.T, HOP_RATIO, along[first], APART // theirs.hop),
+            _best_elsewhere(answers[row] @ own.vectors.T, 1, first, APART // own.hop),
+        )
+        if best - ELSEWHERE * elsewhere < HERE_ALONE * math.sqrt(ROW):
+            return None
+    low, high = best_run(cosine[row] - cosine[row].mean() / 2)
+    start, end = (float(theirs.first + theirs.hop * along[first + place]) for place in (low, high - 1))
+    return Extent(start, end, best / count, 0.0) if (end - start) * FRAME_S >= LEAST_S else None
 
 
-def _best_elsewhere(alike: np.ndarray, steps: np.ndarray, here: int, apart: int) -> float:
+def _best_elsewhere(alike: np.ndarray, step: int, here: int, apart: int) -> float:
     """The largest sum of cosines, float32 (rows, columns), along a line that begins `apart` columns or more from `here`
-    and goes on by `steps`; 0 where there is none."""
+    and goes on by `step` a row; 0 where there is none."""
     rows, columns = alike.shape
-    sums = np.zeros(columns + steps[-1])
-    for row, step in zip(alike, steps, strict=True):
-        sums[steps[-1] - step : steps[-1] - step + columns] += row
-    begins = np.arange(len(sums)) - steps[-1]
+    before = step * (rows - 1)  # columns that a line may begin before the first
+    sums = np.zeros(columns + before)
+    for number, row in enumerate(alike):
+        shift = before - step * number
+        sums[shift : shift + columns] += row
+    begins = np.arange(len(sums)) - before
     return float(sums[np.abs(begins - here) >= apart].max(initial=0.0))
-
-
-def _nearest(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The rows of ascending `places` that are nearest to some others."""
-    after = np.clip(np.searchsorted(places, wanted), 1, max(len(places) - 1, 1))
-    after = np.minimum(after, len(places) - 1)
-    before = np.maximum(after - 1, 0)
-    return np.where(wanted - places[before] < places[after] - wanted, before, after)
 
 
 def _lined(exemplar: Sound, sound: Sound, chain: Chain) -> Line:
@@ -146,11 +166,6 @@ def _monotonous(exemplar: Sound, far: Extent) -> bool:
 def _sure(far: Extent) -> bool:
     long_enough = (far.end - far.start) * FRAME_S >= LEAST_S
     return long_enough and far.sure >= max(SURE, RATE * (far.end - far.start)) and far.score >= LIKENESS
-
-
-def _chained(chain: Chain) -> Extent:
-    """From the middle of the first patch to that of the last."""
-    return Extent(float(chain.first), float(chain.last), float(np.mean(chain.alike)), 0.0)
 
 
 def _apart(found: list[tuple[int, Line, Extent]]) -> list[tuple[int, Line, Extent]]:

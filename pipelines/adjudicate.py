@@ -66,11 +66,13 @@ def around(content: str, first: int, last: int, most: int = MAX_CHARS) -> str:
 def question_of(case: Case, policy: Policy, content: str, exemplars: dict[str, Exemplar]) -> Question:
     """The content with the nearest exemplars that the decision cites and that have words."""
     sides: dict[str, list[Example]] = {"positive": [], "negative": []}
-    for cited in case.decision.cited:
+    for cited in case.decision.rests_on:
         words = exemplars[cited.exemplar_id].evidence.get("text") if cited.exemplar_id in exemplars else None
         if words and len(sides[cited.side]) < MAX_EXAMPLES:
             sides[cited.side].append(Example(cited.exemplar_id, words))
-    passage = next(((c.first, c.last) for c in case.decision.cited if c.first is not None and c.last is not None), None)
+    passage = next(
+        ((c.first, c.last) for c in case.decision.rests_on if c.first is not None and c.last is not None), None
+    )
     if passage is not None:
         content = around(content, *passage)
     return Question(policy, content, tuple(sides["positive"]), tuple(sides["negative"]))

@@ -112,6 +112,11 @@ def add_contents(
             )
         else:
             drafts.append(_draft(run.storage, bank, found, "", content_id, state, (), {"content_id": content_id}))
+    known = {draft.provenance["content_id"] for draft in drafts} | {content_id for content_id, _ in result.failures}
+    for content_id in (c for c in content_ids if c not in known):
+        result.failures.append(
+            (content_id, "not_ready: the store was made by an earlier version; a run makes it ready")
+        )
     result.exemplars = Exemplars(run.storage).add_all(drafts, by)
     return result
 

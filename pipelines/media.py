@@ -136,13 +136,15 @@ class StoreMedia:
         for row in self._beside(self._text_view, content_ids):
             content_id = row["content_id"]
             own = cut.get(content_id, {})
+            if not own.get("text_sha256"):
+                continue  # of which text the vector is, the next run tells: what was decided stands until then
             # Passages by another model are not compared with the whole's.
             vectors, spans = _parts(own, PASSAGES) if own.get("model_id") == self._text_model else NO_PARTS
             found[content_id] = Evidence(
                 "text",
-                own.get("text_sha256") or "",
+                own["text_sha256"],
                 part_arrays(vectors, spans, row["embedding"], times.get(content_id)),
-                text_hash=own.get("said_hash") or "",
+                text_hash=own["said_hash"],
                 scores=self.scores["text"].get(content_id, {}),
                 model_id=self._text_model,
             )

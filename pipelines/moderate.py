@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -261,7 +261,7 @@ class Scan:
 
     def _decided(self, rule: Rule, content_id: str, evidence: Evidence) -> Iterable[tuple[str, Decision, Evidence]]:
         """The decision, where it is another than the one that stands."""
-        from moderation.cases import withdrawn
+        from moderation.cases import let_go
 
         before = self.cases.current.get((content_id, rule.policy.id, rule.modality))
         if before is not None and before.by != "machine" and _same_medium(before, evidence):
@@ -270,8 +270,7 @@ class Scan:
         if decision is None:
             if before is None or not before.decision.tier:
                 return []
-            gone = replace(withdrawn(before.decision), policy_version=rule.judge.version)
-            return [(content_id, gone, evidence)]
+            return [(content_id, let_go(before.decision, rule.judge), evidence)]
         if before is not None and before.decision.same == decision.same:
             return []
         return [(content_id, decision, evidence)]

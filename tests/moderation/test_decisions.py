@@ -211,6 +211,29 @@ def test_a_recording_of_a_protected_voice_is_no_impersonation_by_itself(store: E
     assert found is not None and (found.action, found.tier) == ("review", "embedding")
 
 
+def test_a_recording_that_is_allowed_as_it_is_is_no_impersonation(store: Exemplars) -> None:
+    store.add("protected-voices", "audio", {"sha256": "a"}, {"vector": axis(0)}, name="ada", state="active")
+    store.add("own-recordings", "audio", {"sha256": "hers"}, name="speech", state="active")
+    policy = replace(SHIPPED["impersonated-voices"], negative=("own-recordings",))
+    spans = np.array([[3.0, 10.5]])
+    for sha256, found in (("hers", False), ("else", True)):
+        heard = Evidence("audio", sha256, part_arrays(axis(0)[None], spans))
+        assert (judge(policy, "audio", store).decide("content", heard) is not None) == found
+
+
+def test_what_rests_on_an_exemplar_does_not_rest_on_a_shadow(store: Exemplars) -> None:
+    worded(store, "abusive-language", "abuse", axis(0))
+    abuse = judge(SHIPPED["abusive-language"], "text", store)
+    before = abuse.decide("content", Evidence("text", arrays={"vector": axis(0)}))
+    worded(store, "abusive-language", "tried", axis(0, 0.9), "shadow")
+    after = judge(SHIPPED["abusive-language"], "text", store).decide(
+        "content", Evidence("text", arrays={"vector": axis(0)})
+    )
+    assert before is not None and after is not None
+    assert after.same == before.same and after.rests_on == before.cited
+    assert [c.exemplar_id for c in after.cited if c.shadow] == ["abusive-language/tried"]
+
+
 def test_a_shadow_that_a_text_is_like_is_recorded(store: Exemplars) -> None:
     worded(store, "abusive-language", "tried", axis(0), "shadow")
     worded(store, "acceptable-language", "fine", axis(1))

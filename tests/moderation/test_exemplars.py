@@ -53,6 +53,20 @@ def test_what_was_not_known_of_one_is_learnt_when_it_is_added_again(exemplars: E
     assert (again.revision, again.state) == (2, "active") and set(exemplars.arrays(again)) == {"frames", "vector"}
 
 
+def test_what_is_added_again_may_say_more_and_a_retired_name_is_free(exemplars: Exemplars) -> None:
+    """As contents that were added before their words were kept, and what another model compares."""
+    exemplars.add("bad", "text", {"model_id": "m"}, name="x", state="active")
+    again = exemplars.add("bad", "text", {"model_id": "m", "sha256": "a", "text_hash": "b"}, name="x")
+    assert (again.revision, again.state, again.evidence["sha256"]) == (2, "active", "a")
+    assert exemplars.add("bad", "text", {"model_id": "n", "sha256": "a", "text_hash": "b"}, name="x").revision == 3
+    other = {"model_id": "n", "sha256": "c", "text_hash": "d"}
+    with pytest.raises(ConfigError, match="retire it"):
+        exemplars.add("bad", "text", other, name="x")
+    exemplars.set_state("bad/x", "retired", by="ada")
+    assert exemplars.add("bad", "text", other, name="x").evidence["sha256"] == "c"
+    assert exemplars.get("bad/x").state == "shadow"
+
+
 def test_only_shadows_and_active_ones_are_in_use(exemplars: Exemplars) -> None:
     added(exemplars)
     for state, used in (("active", 1), ("quarantined", 0), ("active", 1), ("retired", 0), ("shadow", 1)):

@@ -14,7 +14,7 @@ from embedders.fingerprint import patches
 from moderation import decisions
 from moderation.audit import Audit
 from moderation.banks import Bank
-from moderation.cases import Case, Cases, withdrawn
+from moderation.cases import Case, Cases, let_go, withdrawn
 from moderation.decisions import Judge, policy_version
 from moderation.evidence import Evidence
 from moderation.exemplars import Exemplars
@@ -57,13 +57,16 @@ class Desk:
 
     def text(self, content_id: str, like: float) -> Case | None:
         evidence = Evidence("text", arrays={"vector": unit(like, 0, (1 - like**2) ** 0.5)}, text_hash=content_id)
-        bank = Bank("text", self.exemplars.every(), self.exemplars.arrays, patches)
-        judge = Judge(POLICIES[0], "text", bank, self.cases.calibrated(POLICIES[0], "text"), 10)
+        judge = Judge(POLICIES[0], "text", self.bank, self.cases.calibrated(POLICIES[0], "text"), 10)
         decision = judge.decide(content_id, evidence)
         if decision is None:
             return None
         (case,) = self.cases.record(POLICIES, [(content_id, decision, evidence)], bank_at=self.cases.at)
         return case
+
+    @property
+    def bank(self) -> Bank:
+        return Bank("text", self.exemplars.every(), self.exemplars.arrays, patches)
 
     @property
     def review(self) -> Review:
@@ -199,6 +202,8 @@ def test_verdicts_become_labels_that_calibrate_and_then_it_may_act(desk: Desk, m
     with pytest.raises(ConfigError, match="0 positive and 0 negative"):
         desk.review.calibrate("abuse", "text", by="ada")
     rng = np.random.default_rng(1)
+    waited = desk.text("waited", 0.52)
+    assert waited is not None and waited.decision.action == "review"
     for number in range(60):
         bad = number % 2 == 0
         like = float(np.clip(rng.normal(0.9 if bad else 0.6, 0.05), 0.51, 0.99))
@@ -216,6 +221,28 @@ def test_verdicts_become_labels_that_calibrate_and_then_it_may_act(desk: Desk, m
     assert unsure is None or unsure.decision.action in ("review", "none")
     cases = Cases(desk.audit)
     assert cases.replay(cases.every[sure.case_id], patches).same
+    # What waited and asks for nothing by the calibration is let go, by that calibration.
+    evidence = desk.cases.evidence(waited)
+    judge = Judge(POLICIES[0], "text", desk.bank, cases.calibrated(POLICIES[0], "text"), 10)
+    assert judge.decide("waited", evidence) is None
+    (gone,) = cases.record(
+        POLICIES, [("waited", let_go(waited.decision, judge), evidence)], bank_at=waited.record.number
+    )
+    assert gone.decision.action == "none" and cases.replay(gone, patches).same
+    # A text that only a shadow is like has a score of no kind, and says nothing of how scores are made.
+    shadows = [replace(waited.decision.cited[0], shadow=True)]
+    planar = replace(waited.decision, plane=True)
+    cases.record(
+        POLICIES,
+        [
+            ("planar", planar, evidence),
+            ("shadowed", replace(gone.decision, tier="embedding", cited=tuple(shadows)), evidence),
+        ],
+        bank_at=cases.at,
+    )
+    assert Review(cases, POLICIES)._plane("abuse", "text")
+    cases = Cases(desk.audit)
+    cases.record(POLICIES, [("planar", replace(planar, plane=False), evidence)], bank_at=cases.at)
     assert sure.decision.policy_version == policy_version(POLICIES[0])
     # Where scores are made otherwise, by a new version or with a classifier, these labels say nothing of them.
     assert len(Review(cases, POLICIES).labels("abuse", "text")[0]) == 60

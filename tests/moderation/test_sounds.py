@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from embedders.fingerprint import frames, patches
-from moderation.sounds import SoundBank, _together
+from moderation.sounds import SoundBank, _Row, _together
 from skips.patch_index import Patches
 from tests.skips.audio import RATE, laid_out, music, talk
 
@@ -124,32 +124,44 @@ def alike(vectors: np.ndarray, cosine: float, rng: np.random.Generator) -> np.nd
     return np.asarray(cosine * vectors + np.sqrt(1 - cosine**2) * aside, np.float32)
 
 
-def row(vectors: np.ndarray, hop: int, first: int = 0) -> Patches:
-    count = len(vectors)
-    return Patches(vectors, np.zeros(count, np.int32), (first + hop * np.arange(count)).astype(np.int32))
-
-
 @pytest.mark.parametrize(("cosine", "found"), [(0.55, True), (0.42, True), (0.25, False)])
 def test_what_no_frame_is_sure_of_counts_where_all_of_a_row_is_alike(cosine: float, found: bool) -> None:
     """Forty patches of a content, every second one of the exemplar's, from its frame 150 on."""
     rng = np.random.default_rng(4)
-    exemplar = unit(rng, 200)
-    content = unit(rng, 120)
+    exemplar, content = unit(rng, 200), unit(rng, 120)
     content[30:70] = alike(exemplar[50:130:2], cosine, rng)
-    theirs, own = row(exemplar, 3), row(content, 6)
-    assert _together(theirs, own, 6 * 30 - 3 * 50) == found
-    assert not _together(theirs, own, 6 * 30 - 3 * 50 + 48)
+    theirs, own = _Row(exemplar, 0, 3), _Row(content, 0, 6)
+    heard = _together(theirs, own, 6 * 30 - 3 * 50)
+    assert (heard is not None) == found
+    if heard is not None:  # a row is 36 of the forty
+        assert 150 <= heard.start <= 150 + 6 * 6 and 150 + 6 * 33 <= heard.end <= 150 + 6 * 39
+        assert heard.score == pytest.approx(cosine, abs=0.02)
+    assert _together(theirs, own, 6 * 30 - 3 * 50 + 48) is None
 
 
 def test_a_beat_that_is_like_every_beat_is_not_heard() -> None:
     """As much alike as the fainter one above, but wherever it is laid."""
     rng = np.random.default_rng(5)
     beat = np.repeat(unit(rng, 1), 200, axis=0)
-    content = alike(np.repeat(beat[:1], 120, axis=0), 0.42, rng)
-    assert not _together(row(beat, 3), row(content, 6), 30.0)
-    assert _together(row(beat, 3), row(alike(np.repeat(beat[:1], 120, axis=0), 0.6, rng), 6), 30.0)
+    content = np.repeat(beat[:1], 120, axis=0)
+    assert _together(_Row(beat, 0, 3), _Row(alike(content, 0.42, rng), 0, 6), 30.0) is None
+    assert _together(_Row(beat, 0, 3), _Row(alike(content, 0.6, rng), 0, 6), 30.0) is not None
+
+
+@pytest.mark.parametrize("at", [0, 20, 80])
+def test_a_short_exemplar_is_told_from_elsewhere_wherever_it_lies(at: int) -> None:
+    """Twenty-two patches, fewer than a row, so that rows reach over its ends; and a second in which nothing moves."""
+    rng = np.random.default_rng(6)
+    exemplar, content = unit(rng, 44), unit(rng, 102)
+    content[at : at + 22] = alike(exemplar[::2], 0.6, rng)
+    frame = np.delete(np.arange(44), [20, 21, 22]).astype(np.int32)
+    theirs = _Row.of(Patches(exemplar[frame], np.zeros(41, np.int32), 3 * frame + 9), 3)
+    heard = _together(theirs, _Row(content, 15, 6), 15 + 6 * at - 9.0)
+    assert (
+        heard is not None and heard.start == pytest.approx(9, abs=12) and heard.end == pytest.approx(9 + 6 * 21, abs=12)
+    )
 
 
 def test_few_patches_are_compared_as_well() -> None:
     one = unit(np.random.default_rng(6), 1)
-    assert not _together(row(one, 3), row(one, 6), 0.0)
+    assert _together(_Row(one, 0, 3), _Row(one, 0, 6), 0.0) is None
