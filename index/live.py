@@ -7,9 +7,7 @@ was deleted or changed is hidden in it, what was added is compared beside it. Th
 
 from __future__ import annotations
 
-import json
 import logging
-import operator
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.contracts import id_problem
 from core.errors import EarmarkError, IndexUnavailable, NotFound
-from index.build import NORM_TOLERANCE
-from index.changes import fitting
+from index.given import checked_about, checked_rows, checked_windows
 from index.log import DELETE, PUT, Reader, Record, Rewound, Writer, unless_rewound
 from index.manifest import Manifest
 from index.publish import TARGET_RECALL, publish_vectors
@@ -113,13 +109,15 @@ class LiveIndex(Queries):
         """`put` for many (content id, vectors, about, windows), written at once."""
         with self._changing:
             writer = self._caught_up()
+            base = self._state.base
+            dim, schema = base.manifest.dim, base.metadata.schema if base.metadata is not None else None
             # Copied before anything is counted: whoever makes them may use their memory again, or put others meanwhile.
-            given = [(one, self._checked_rows(one, rows), about, chosen) for one, rows, about, chosen in contents]
+            given = [(one, checked_rows(one, rows, dim), about, chosen) for one, rows, about, chosen in contents]
             number, next_id = writer.number, self._next_id
             records = []
             known: dict[tuple[str, int], int] = {}
             for content_id, vectors, about, windows in given:
-                chosen = _checked_windows(content_id, len(vectors), windows)
+                chosen = checked_windows(content_id, len(vectors), windows)
                 numbers = []
                 for window in chosen:
                     found = known.get((content_id, window), self._id_of(content_id, window))
@@ -128,7 +126,7 @@ class LiveIndex(Queries):
                     known[content_id, window] = found
                     numbers.append(found)
                 number += 1
-                told = self._checked_about(content_id, about)
+                told = checked_about(content_id, about, schema)
                 model = self.manifest.model_id
                 records.append(Record(number, PUT, content_id, tuple(numbers), chosen, told, vectors, model))
             if records:
@@ -324,38 +322,6 @@ class LiveIndex(Queries):
             return state.ids[number].get(window)
         return state.base.id_of(content_id, window) if _holds(state, content_id) else None
 
-    def _checked_rows(self, content_id: str, given: np.ndarray) -> np.ndarray:
-        problem = id_problem(content_id) if isinstance(content_id, str) else "it is no text"
-        if problem:
-            raise EarmarkError(f"index: {content_id!r} cannot be a content id: {problem}")
-        try:
-            vectors = np.array(np.atleast_2d(given), np.float32, order="C")
-        except (TypeError, ValueError) as error:
-            raise EarmarkError(f"index: vectors of {content_id!r} are no numbers: {error}") from error
-        dim = self._state.base.manifest.dim
-        if vectors.ndim != 2 or vectors.shape[1] != dim or not len(vectors):
-            raise EarmarkError(
-                f"index: {content_id!r} has vectors of shape {np.shape(given)}, the index {dim} dimensions"
-            )
-        if not (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= NORM_TOLERANCE).all():
-            raise EarmarkError(f"index: vectors of {content_id!r} are not finite and of unit norm")
-        return vectors
-
-    def _checked_about(self, content_id: str, about: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """`about` as it will be read from the log. Raises `EarmarkError` for a value that its column cannot hold."""
-        if about is None:
-            return None
-        try:
-            about = json.loads(json.dumps(dict(about), default=str))
-        except (TypeError, ValueError) as error:
-            raise EarmarkError(f"index: what is said about {content_id!r} is no JSON: {error}") from error
-        metadata = self._state.base.metadata
-        for field in metadata.schema if metadata is not None else ():
-            value = about.get(field.name)
-            if value is not None and fitting(value, field) is None:
-                raise EarmarkError(f"index: {field.name!r} of {content_id!r} is no {field.type}: {value!r}")
-        return dict(about)
-
     def _hidden_tail(self, state: _State, left_out: set[str], where: pc.Expression | None) -> np.ndarray:
         """Contents of the tail that may not be found, bool by number."""
         hidden = np.zeros(len(state.tail.contents), bool)
@@ -395,18 +361,6 @@ def _merged(state: _State, base: Sequence[Ranked], tail: Sequence[Ranked], k: in
             "score": pa.array(scores[order], pa.float32()),
         }
     )
-
-
-def _checked_windows(content_id: str, count: int, windows: Sequence[int] | None) -> tuple[int, ...]:
-    try:
-        chosen = tuple(range(count) if windows is None else map(operator.index, windows))
-    except TypeError as error:
-        raise EarmarkError(f"index: windows of {content_id!r} are no whole numbers: {windows!r}") from error
-    if len(chosen) != count or len(set(chosen)) != len(chosen):
-        raise EarmarkError(f"index: {content_id!r} has {count} vectors and windows {chosen}")
-    if not all(0 <= window < 2**31 for window in chosen):
-        raise EarmarkError(f"index: windows of {content_id!r} are numbers from 0 to 2^31 - 1: {chosen}")
-    return chosen
 
 
 def _holds(state: _State, content_id: str) -> bool:
