@@ -30,10 +30,10 @@ demo: install ## Build a catalogue of real media, enrich it and show what came o
 	@$(BIN)/earmark demo --folder $(DEMO)
 
 test: install lint ## Lint, types and every test
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: install ## The tests that are not marked slow
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 lint: install ## ruff, mypy and the rooms' imports
 	$(BIN)/ruff check .
