@@ -104,7 +104,7 @@ def add_contents(
     for content_id in content_ids:
         if content_id not in media.keys.get(modality, {}):
             raise NotFound(f"{content_id!r} has no {modality} in the store {run.storage.uri}")
-    result, drafts, voiced = Added(), [], bank in _voiced(run.storage)
+    result, drafts, voiced = Added(), [], modality == "audio" and bank in _voiced(run.storage)
     for content_id, found in media.evidence(modality, content_ids):
         if voiced and "vector" not in found.arrays:
             result.failures.append(
