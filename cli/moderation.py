@@ -21,8 +21,9 @@ def print_cases(title: str, found: list[Any], stages: list[str] | None = None) -
     rows = []
     for number, case in enumerate(found):
         d = case.decision
-        cited = next((c for c in d.rests_on if c.start_s is not None), None)
-        where = f"{hms(cited.start_s, True)} to {hms(cited.end_s, True)}" if cited else ""
+        place = d.place
+        timed = place.start_s is not None and place.end_s is not None
+        where = f"{hms(place.start_s, True)} to {hms(place.end_s, True)}" if timed else ""
         action = d.action if d.enforced or d.action == "none" else f"({d.action})"
         score = f"{d.raw:.2f} raw" if d.probability is None else f"{d.probability:.2f}"
         why = f"{stages[number]}: {d.reason}" if stages else d.reason

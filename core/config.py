@@ -57,7 +57,7 @@ class Config:
     index_recall: float = 0.95  # recall@10 that an index must reach to be published
     voices: bool = False  # whether vectors of voices are made of what is spoken, for policies on voices
     limits: MediaLimits = field(default_factory=MediaLimits)
-    models: Mapping[str, Any] = field(default_factory=dict)  # options of the hub profile's models
+    models: Mapping[str, Any] = field(default_factory=dict)  # options of the profile's models
 
     @property
     def threads(self) -> int:

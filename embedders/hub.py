@@ -45,12 +45,18 @@ def load_hub(device: str, options: Mapping[str, Any]) -> Profile:
     clap = ClapEmbedder(
         checkpoint, _file_hash(checkpoint), str(chosen["audio_architecture"]), chosen["audio_tokenizer"], device
     )
-    text, image = (model_folder(str(chosen[name]), name) for name in ("text", "image"))
+    image = model_folder(str(chosen["image"]), "image")
     return Profile(
-        SentenceEmbedder(text[1], f"{_slug(text[0])}-{folder_hash(text[1])}", device),
+        hub_text(str(chosen["text"]), device),
         AudioModel(clap, needs_statistics=False),
         ClipEmbedder(image[1], f"{_slug(image[0])}-{folder_hash(image[1])}", device),
     )
+
+
+def hub_text(name: str, device: str) -> SentenceEmbedder:
+    """The sentence-transformers model of a hub's name or in a folder. Raises `ModelError`."""
+    called, folder = model_folder(name, "text")
+    return SentenceEmbedder(folder, f"{_slug(called)}-{folder_hash(folder)}", device)
 
 
 class ClipEmbedder:

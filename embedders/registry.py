@@ -42,14 +42,22 @@ def load_profile(profile: str, *, device: str = "auto", options: Mapping[str, An
     """The profile `bundled` or `hub`; weights load when a model is first used.
 
     `options` of the hub profile name the models: `text`, `image` (hub names or local paths) and `audio` (path of a
-    laion-clap checkpoint). Raises `ConfigError`.
+    laion-clap checkpoint); those of the bundled profile may name another `text`. Raises `ConfigError`.
     """
     if profile == "bundled":
         from embedders.image import EfficientNetLite0
         from embedders.musicnn import MusicnnRaw
         from embedders.text import MiniLM
 
-        return Profile(MiniLM(device), AudioModel(MusicnnRaw(device), True), EfficientNetLite0(device))
+        unknown = sorted(set(options or {}) - {"text"})
+        if unknown:
+            raise ConfigError(f"models.{unknown[0]} is not known; the bundled profile has text alone")
+        text: Any = MiniLM(device)
+        if options and options.get("text"):
+            from embedders.hub import hub_text
+
+            text = hub_text(str(options["text"]), device)
+        return Profile(text, AudioModel(MusicnnRaw(device), True), EfficientNetLite0(device))
     if profile == "hub":
         from embedders.hub import load_hub
 

@@ -12,7 +12,7 @@ from moderation import decisions
 from moderation.audit import Audit, Entry, Record
 from moderation.banks import Bank
 from moderation.calibration import Calibration, Threshold
-from moderation.decisions import Calibrated, Decision, Judge, policy_version
+from moderation.decisions import Calibrated, Decision, Judge, Place, policy_version
 from moderation.evidence import Evidence, load_arrays, store_arrays
 from moderation.exemplars import Exemplars
 from moderation.opinions import replayed
@@ -217,6 +217,8 @@ def withdrawn(decision: Decision, reason: str = "nothing speaks against it any m
         held_back="",
         reason=reason,
         plane=False,
+        model_id="",
+        where=Place(),
     )
 
 
@@ -234,7 +236,10 @@ def let_go(decision: Decision, judge: Judge) -> Decision:
 def _calibrated(record: Record) -> Calibrated:
     body = record.body
     return Calibrated(
-        Calibration.from_dict(body["calibration"]), Threshold(**body["threshold"]), body.get("plane", False)
+        Calibration.from_dict(body["calibration"]),
+        Threshold(**body["threshold"]),
+        body.get("plane", False),
+        body.get("model_id", ""),
     )
 
 

@@ -19,12 +19,13 @@ from moderation.banks import Bank
 from moderation.calibration import Calibration, Threshold
 from moderation.evidence import Evidence
 from moderation.exemplars import Exemplar
-from moderation.likeness import FEATURE_WEIGHT, PLANE_WEIGHT, Likeness, Plane, log_odds
+from moderation.known import SURE, known
+from moderation.likeness import FEATURE_WEIGHT, KNOWN_WEIGHT, PLANE_WEIGHT, Likeness, Plane, log_odds
 from moderation.matches import TIERS
 from moderation.policies import ACTIONS, AUTOMATIC, Policy
 
 KIND = "decision"  # of record
-VERSION = 3  # raised when the same inputs may lead elsewhere
+VERSION = 4  # raised when the same inputs may lead elsewhere
 FIRST_TIERS = ("exact", "hash", "fingerprint")
 # What a match of the first tiers is worth before labels say so: `bench` has next to no false ones.
 WORTH = {"exact": 1.0, "hash": 0.97, "fingerprint": 0.95}
@@ -37,11 +38,13 @@ CITED = 5  # matches that a decision names
 @dataclass(frozen=True)
 class Calibrated:
     """A policy's calibration for a modality, and the probability from which it may act by itself. It holds for scores
-    that the `plane` between the banks has a part in, or for those that it has none in, as its labels were."""
+    that the `plane` between the banks has a part in, or for those that it has none in, and of the vectors of
+    `model_id`, as its labels were."""
 
     calibration: Calibration
     threshold: Threshold
     plane: bool = False
+    model_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,16 @@ class Cited:
     start_s: float | None = None
     end_s: float | None = None
     exemplar_start_s: float | None = None
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of a content: seconds, characters of a text, or both of one that was heard. None of the whole."""
+
+    start_s: float | None = None
+    end_s: float | None = None
     first: int | None = None
     last: int | None = None
 
@@ -83,6 +96,8 @@ class Decision:
     held_back: str = ""
     reason: str = ""
     plane: bool = False  # whether the plane between the banks had a part in the score
+    model_id: str = ""  # of the vectors that it is a score of
+    where: Place = Place()  # what it is about, where no exemplar that is cited says it
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "cited": [asdict(c) for c in self.cited]}
@@ -93,6 +108,12 @@ class Decision:
         return tuple(c for c in self.cited if not c.shadow) or self.cited
 
     @property
+    def place(self) -> Place:
+        """What it is about: a part that an exemplar is like, or another."""
+        cited = (Place(c.start_s, c.end_s, c.first, c.last) for c in self.rests_on)
+        return next((place for place in (self.where, *cited) if place != Place()), Place())
+
+    @property
     def same(self) -> tuple[Any, ...]:
         """What must be equal in a replay: all but the wording, and shadows beside exemplars that act."""
         rounded = [
@@ -101,23 +122,28 @@ class Decision:
         ]
         probability = None if self.probability is None else round(self.probability, 6)
         key = (self.policy_id, self.policy_version, self.modality, self.action, self.enforced, round(self.raw, 5))
-        return (*key, self.plane, probability, self.tier, tuple(rounded), self.calibration, self.threshold)
+        made = (self.plane, self.model_id, probability, self.tier, self.where.first)
+        return (*key, *made, tuple(rounded), self.calibration, self.threshold)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Decision:
-        return cls(**{**values, "cited": tuple(Cited(**c) for c in values["cited"])})
+        cited, where = tuple(Cited(**c) for c in values["cited"]), Place(**values.get("where", {}))
+        return cls(**{**values, "cited": cited, "where": where})
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a policy has against a content: the score, None of nothing; whether the plane had a part in it, and the
-    calibration that holds for such scores."""
+    """What a policy has against a content: the score, None of nothing; whether the plane had a part in it and which
+    model's vectors, and the calibration that holds for such scores."""
 
     raw: float | None
     tier: str
     cited: Sequence[Cited] = ()
     plane: bool = False
     calibrated: Calibrated | None = None
+    model_id: str = ""
+    reason: str = ""
+    where: Place = Place()
 
 
 @dataclass(frozen=True)
@@ -149,7 +175,9 @@ class Judge:
         if action == "none" and (not acting or seen.tier == "embedding"):
             return None
         enforced = action != "none" and _share(content_id, self.policy.id) < self.policy.enforced
-        return self._decision(seen, action, enforced, probability, held, self._reason(seen.raw, seen.tier, acting))
+        return self._decision(
+            seen, action, enforced, probability, held, seen.reason or self._reason(seen.raw, seen.tier, acting)
+        )
 
     def _seen(self, evidence: Evidence) -> _Seen:
         if self.policy.vectors == "voice":
@@ -166,7 +194,7 @@ class Judge:
         least = min(self.policy.ladder.values(), default=1.0)
         if score is None or score < least:
             return _Seen(None, "", cited)
-        return _Seen(score, "classifier", calibrated=self.calibrated)
+        return _Seen(score, "classifier", calibrated=self.calibrated, reason=f"{self.policy.feature} is {score:.2f}")
 
     def _copies(self, evidence: Evidence) -> tuple[float | None, str, list[Cited]]:
         found = self.bank.copies(evidence, self.policy.distance)
@@ -203,28 +231,51 @@ class Judge:
         sides: dict[str, set[str]] = {"positive": set(), "negative": set(), "shadow": set()}
         for name, exemplar in self.bank.exemplars.items():
             sides["shadow" if exemplar.state == "shadow" else self._side(name)].add(name)
+        odds = self._odds(evidence)
         likeness = self.bank.likeness(evidence, self.bank.exemplars)
         if likeness is None:
-            return _Seen(None, "embedding", shadows)
+            if odds is None:
+                return _Seen(None, "embedding", shadows)
+            likeness = Likeness((), np.empty((len(odds), 0), np.float32))
         positive, negative = sides["positive"], sides["negative"]
         plane = self._plane(tuple(tuple(e for e in likeness.exemplars if e in side) for side in (positive, negative)))
-        known = self.calibrated if self.calibrated and self.calibrated.plane == (plane is not None) else None
+        calibrated = self._calibration(plane, evidence)
         near = likeness.best(positive)
         watched = {e for e in sides["shadow"] if self._side(e) == "positive"} - {c.exemplar_id for c in shadows}
         shadows = [*shadows, *self._by_shadows(evidence, likeness, watched)]
         # Labels know of what is less alike, too.
-        like = near >= LIKE[self.policy.vectors] if known is None else near > -1.0
-        if not like.any():
+        like = near >= LIKE[self.policy.vectors] if calibrated is None else near > -1.0
+        suspect = like if odds is None else like | (odds > SURE)
+        if not suspect.any():
             return _Seen(None, "embedding", shadows)
         scores = likeness.margins(positive, negative) + self._beyond(evidence, plane)
-        row = int(np.argmax(np.where(like, scores, -np.inf)))  # one passage is enough; the whole where none is worse
+        if odds is not None:
+            scores += KNOWN_WEIGHT * odds
+        row = int(np.argmax(np.where(suspect, scores, -np.inf)))  # one passage is enough; the whole where none is worse
         where = _where(evidence, row)
+        score, told = float(scores[row]), (plane is not None, calibrated, evidence.model_id)
+        if not like[row]:
+            reason = f"{'a passage' if where else 'it'} reads as {self.policy.title.lower()}"
+            return _Seen(score, "classifier", shadows, *told, reason, Place(**where))
         cited = [
             Cited(e, self._exemplar(e).revision, side, "embedding", value, **where)
             for side in ("positive", "negative")
             for e, value in likeness.nearest(row, sides[side])[:CITED]
         ]
-        return _Seen(float(scores[row]), "embedding", [*cited, *shadows], plane is not None, known)
+        return _Seen(score, "embedding", [*cited, *shadows], *told)
+
+    def _odds(self, evidence: Evidence) -> np.ndarray | None:
+        """What the classifier that ships makes of the whole and of its parts."""
+        if not self.policy.known or "vector" not in evidence.arrays:
+            return None
+        return known(self.policy.known).log_odds(_rows(evidence), evidence.model_id)
+
+    def _calibration(self, plane: Plane | None, evidence: Evidence) -> Calibrated | None:
+        """The one that holds for scores with a plane, or without, of a model's vectors."""
+        held = self.calibrated
+        if held is None or (held.plane, held.model_id) != (plane is not None, evidence.model_id):
+            return None
+        return held
 
     def _by_shadows(self, evidence: Evidence, likeness: Likeness, shadows: set[str]) -> list[Cited]:
         """The likest of exemplars that are only watched."""
@@ -237,8 +288,7 @@ class Judge:
 
     def _beyond(self, evidence: Evidence, plane: Plane | None) -> np.ndarray:
         """What the plane between the sides and a classifier add to the margins of the whole and of its parts."""
-        whole = evidence.arrays["vector"]
-        rows = np.concatenate([whole[None], evidence.arrays.get("parts", np.empty((0, len(whole))))])
+        rows = _rows(evidence)
         found = PLANE_WEIGHT * plane.side(rows) if plane is not None else np.zeros(len(rows))
         score = evidence.scores.get(self.policy.feature)
         return found if score is None else found + FEATURE_WEIGHT * log_odds(score)
@@ -276,7 +326,7 @@ class Judge:
     def _decision(
         self, seen: _Seen, action: str, enforced: bool, probability: float | None, held: str, reason: str
     ) -> Decision:
-        known = seen.calibrated
+        calibrated = seen.calibrated
         return Decision(
             self.policy.id,
             self.version,
@@ -287,16 +337,16 @@ class Judge:
             probability,
             seen.tier,
             tuple(seen.cited),
-            known.calibration.version if known else "",
-            known.threshold.value if known else None,
+            calibrated.calibration.version if calibrated else "",
+            calibrated.threshold.value if calibrated else None,
             held,
             reason,
             seen.plane,
+            seen.model_id,
+            seen.where,
         )
 
     def _reason(self, raw: float, tier: str, cited: Sequence[Cited]) -> str:
-        if tier == "classifier":
-            return f"{self.policy.feature} is {raw:.2f}"
         (best, *_) = [c for c in cited if c.side == "positive"]
         if tier == "embedding":
             part = "" if best.first is None and best.start_s is None else "a passage "
@@ -310,6 +360,12 @@ class Judge:
 
     def _side(self, exemplar_id: str) -> str:
         return "positive" if self._exemplar(exemplar_id).bank in self.policy.positive else "negative"
+
+
+def _rows(evidence: Evidence) -> np.ndarray:
+    """The vectors of the whole and of its parts, (1 + parts, dim)."""
+    whole = evidence.arrays["vector"]
+    return np.concatenate([whole[None], evidence.arrays.get("parts", np.empty((0, len(whole))))])
 
 
 def _where(evidence: Evidence, row: int) -> dict[str, Any]:
@@ -330,13 +386,17 @@ def _where(evidence: Evidence, row: int) -> dict[str, Any]:
 
 def detector(policy: Policy) -> list[Any]:
     """What scores of a policy are comparable by: labels of other scores calibrate nothing."""
-    return [policy.detector, policy.vectors, policy.feature, VERSION]
+    return [policy.detector, policy.vectors, policy.feature, _known_version(policy), VERSION]
 
 
 def policy_version(policy: Policy) -> str:
-    """Names everything that a policy says, and the code that reads it."""
-    said = json.dumps([VERSION, policy.to_dict()], sort_keys=True)
+    """Names everything that a policy says, what is known of it, and the code that reads it."""
+    said = json.dumps([VERSION, policy.to_dict(), _known_version(policy)], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _known_version(policy: Policy) -> str:
+    return known(policy.known).version if policy.known else ""
 
 
 def _share(content_id: str, policy_id: str) -> float:

@@ -15,7 +15,8 @@ NEAREST = 10  # exemplars of each side whose likeness makes a score
 PLANE_FROM = 20  # exemplars of either side; of fewer, a plane would be that of chance
 RIDGE = 1e-4  # added to variances of unit vectors, which are about 1 / dim
 PLANE_WEIGHT = 0.2  # beside the margin: set on `bench.abuse`, as the next, where .1 to 1 differ little
-FEATURE_WEIGHT = 0.03  # of a classifier's log-odds beside the margin
+FEATURE_WEIGHT = 0.02  # of a classifier's log-odds beside the margin
+KNOWN_WEIGHT = 0.03  # of those of a classifier of vectors that ships
 SURE = 1e-3  # a classifier's score is not taken for surer than this
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from core.errors import ConfigError
+from moderation.known import known
 from moderation.matches import MODALITIES
 
 ACTIONS = ("none", "flag", "review", "restrict", "remove")  # from the mildest
@@ -33,11 +34,12 @@ class Clause:
 @dataclass(frozen=True)
 class Policy:
     """One rule. `detector` is how it is seen: `copy` (hashes and fingerprints), `similarity` (nearest exemplars by
-    `vectors`), `classifier` (the score in `feature`, `view.column`, which may also add to similarity). `positive` and
-    `negative` are banks of exemplars of what breaks it and of what only looks like that. `ladder` gives the least
-    calibrated score of each action, which rises with the action; `target_precision` is what an automatic action must be
-    proven to reach. `enforced` is the share of contents whose actions are taken; the rest is only recorded. `distance`
-    is how many bits PDQ hashes of copies may differ in.
+    `vectors`), `classifier` (the score in `feature`, `view.column`, which may also add to similarity). `known` names a
+    classifier of text that ships (`moderation.known`) and adds to similarity, or speaks alone where no exemplar does.
+    `positive` and `negative` are banks of exemplars of what breaks it and of what only looks like that. `ladder` gives
+    the least calibrated score of each action, which rises with the action; `target_precision` is what an automatic
+    action must be proven to reach. `enforced` is the share of contents whose actions are taken; the rest is only
+    recorded. `distance` is how many bits PDQ hashes of copies may differ in.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Policy:
     vectors: str = ""
     feature: str = ""
     distance: int = MOST_BITS
+    known: str = ""
 
     def action(self, score: float) -> str:
         """The severest action whose least score is reached."""
@@ -70,7 +73,7 @@ class Policy:
         found |= {"modalities": list(self.modalities), "detector": self.detector}
         found["banks"] = {"positive": list(self.positive), "negative": list(self.negative)}
         found |= {"target_precision": self.target_precision, "ladder": dict(self.ladder), "enforced": self.enforced}
-        found |= {name: value for name in ("vectors", "feature") if (value := getattr(self, name))}
+        found |= {name: value for name in ("vectors", "feature", "known") if (value := getattr(self, name))}
         return found if self.distance == MOST_BITS else {**found, "distance": self.distance}
 
 
@@ -120,7 +123,7 @@ def parse_policies(text: str, source: str) -> list[Policy]:
 
 SETTINGS = (
     "id", "title", "clauses", "modalities", "detector", "banks", "target_precision", "ladder", "enforced", "vectors",
-    "feature", "distance",
+    "feature", "distance", "known",
 )  # fmt: skip
 
 
@@ -142,6 +145,7 @@ def _policy(values: Mapping[str, Any], where: str) -> Policy:
         vectors=_choices([values.get("vectors", "")], VECTORS, f"{where}: vectors")[0],
         feature=_text(values.get("feature", ""), f"{where}: feature", empty=True),
         distance=_bits(values.get("distance", MOST_BITS), f"{where}: distance"),
+        known=_known_classifier(values.get("known", ""), f"{where}: known"),
     )
     if not policy.id.replace("-", "").replace("_", "").replace(".", "").isalnum() or not policy.id.isascii():
         raise ConfigError(f"{where}: an id is made of letters, digits, dots, dashes and underscores")
@@ -155,6 +159,8 @@ def _policy(values: Mapping[str, Any], where: str) -> Policy:
         raise ConfigError(
             f"{where}: similarity of audio is that of voices, so it needs `vectors: voice`, and that only"
         )
+    if policy.known and (policy.detector, policy.modalities) != ("similarity", ("text",)):
+        raise ConfigError(f"{where}: known classifiers are of text, and add to its similarity alone")
     if policy.vectors == "voice" and policy.modalities != ("audio",):
         raise ConfigError(f"{where}: voices are in audio alone")
     if policy.target_precision >= 1:
@@ -218,6 +224,16 @@ def _banks(value: Any, where: str) -> dict[str, tuple[str, ...]]:
     if both := set(found["positive"]) & set(found["negative"]):
         raise ConfigError(f"{where}: the bank {sorted(both)[0]!r} is both positive and negative")
     return found
+
+
+def _known_classifier(value: Any, where: str) -> str:
+    name = _text(value, where, empty=True)
+    if name:
+        try:
+            known(name)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+    return name
 
 
 def _share(value: Any, where: str) -> float:

@@ -189,7 +189,7 @@ class Review:
     def labels(self, policy_id: str, modality: str) -> tuple[list[float], list[bool], list[str]]:
         """Raw scores, whether the policy was broken, and the groups that hang together (the exemplar that was nearest),
         of the machine's decisions that people settled, where scores are still made as they were then."""
-        policy, plane = self.policies.get(policy_id), self._plane(policy_id, modality)
+        policy, scored = self.policies.get(policy_id), self._scored(policy_id, modality)
         scores, truth, groups = [], [], []
         comparable = {
             version
@@ -201,7 +201,9 @@ class Review:
         }
         for case in self.cases.every.values():
             d = case.decision
-            if case.by != "machine" or (d.policy_id, d.modality, d.plane) != (policy_id, modality, plane):
+            if case.by != "machine" or (d.policy_id, d.modality) != (policy_id, modality):
+                continue
+            if (d.plane, d.model_id) != scored:
                 continue
             said = [r for r in self.cases.verdicts.get(case.case_id, ()) if r.body["verdict"] != "unsure"]
             if said and d.policy_version in comparable and d.tier not in ("exact", "hash", "fingerprint"):
@@ -210,17 +212,16 @@ class Review:
                 groups.append(d.cited[0].exemplar_id if d.cited else case.content_id)
         return scores, truth, groups
 
-    def _plane(self, policy_id: str, modality: str) -> bool:
-        """Whether the plane between the banks had a part in the machine's last score."""
+    def _scored(self, policy_id: str, modality: str) -> tuple[bool, str]:
+        """Whether the plane between the banks had a part in the machine's last score, and which model's vectors."""
         made = [
-            case.decision.plane
+            (d.plane, d.model_id)
             for case in self.cases.every.values()
             if case.by == "machine"
-            and (case.decision.policy_id, case.decision.modality) == (policy_id, modality)
-            and case.decision.tier == "embedding"
-            and not all(c.shadow for c in case.decision.cited)
+            and ((d := case.decision).policy_id, d.modality) == (policy_id, modality)
+            and (d.tier == "classifier" or (d.tier == "embedding" and not all(c.shadow for c in d.cited)))
         ]
-        return bool(made and made[-1])
+        return made[-1] if made else (False, "")
 
     def calibrate(self, policy_id: str, modality: str, *, by: str) -> tuple[dict[str, Any], Threshold]:
         """Fits a calibration on what people said and records it with the threshold that it proves; the next scan
@@ -233,6 +234,7 @@ class Review:
         scores, truth, groups = self.labels(policy_id, modality)
         made = fit(scores, truth, groups)
         out = held_out(np.asarray(scores), np.asarray(truth), groups, made.method)
+        scored = self._scored(policy_id, modality)
         proven = threshold(out, np.asarray(truth), policy.target_precision)
         body = {
             "policy_id": policy_id,
@@ -240,7 +242,8 @@ class Review:
             "detector": detector(policy),
             "calibration": made.to_dict(),
             "threshold": proven.to_dict(),
-            "plane": self._plane(policy_id, modality),
+            "plane": scored[0],
+            "model_id": scored[1],
             "by": by,
         }
         self.cases.take(self.cases.audit.append([Entry(CALIBRATION, body)]))

@@ -70,9 +70,7 @@ def question_of(case: Case, policy: Policy, content: str, exemplars: dict[str, E
         words = exemplars[cited.exemplar_id].evidence.get("text") if cited.exemplar_id in exemplars else None
         if words and len(sides[cited.side]) < MAX_EXAMPLES:
             sides[cited.side].append(Example(cited.exemplar_id, words))
-    passage = next(
-        ((c.first, c.last) for c in case.decision.rests_on if c.first is not None and c.last is not None), None
-    )
-    if passage is not None:
-        content = around(content, *passage)
+    place = case.decision.place
+    if place.first is not None and place.last is not None:
+        content = around(content, place.first, place.last)
     return Question(policy, content, tuple(sides["positive"]), tuple(sides["negative"]))

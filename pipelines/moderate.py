@@ -230,7 +230,7 @@ class Scan:
         after one of the exemplars, those that it may concern."""
         before = self.seen.rules.get(rule.name, {})
         known, now = before.get("exemplars", {}), rule.revisions
-        if rule.policy.detector != "classifier" and not now and not known:
+        if rule.policy.detector != "classifier" and not rule.policy.known and not now and not known:
             return ()  # nothing to compare with, now and before
         if before.get("version") != rule.version:
             return keys
@@ -359,6 +359,7 @@ def _features(current: Sequence[Case]) -> dict[str, Any]:
     decided = [case.decision for case in current]
     taken = [d.action for d in decided if d.enforced]
     surest = [d.cited[0] if d.cited else None for d in decided]
+    places = [d.place for d in decided]
     return {
         "action": max(taken, key=ACTIONS.index, default="none"),
         "policy": [d.policy_id for d in decided],
@@ -368,8 +369,8 @@ def _features(current: Sequence[Case]) -> dict[str, Any]:
         "policy_calibrated": [d.probability is not None for d in decided],
         "policy_tier": [d.tier for d in decided],
         "policy_exemplar": [c.exemplar_id if c else "" for c in surest],
-        "policy_start_s": [-1.0 if c is None or c.start_s is None else c.start_s for c in surest],
-        "policy_end_s": [-1.0 if c is None or c.end_s is None else c.end_s for c in surest],
+        "policy_start_s": [-1.0 if p.start_s is None else p.start_s for p in places],
+        "policy_end_s": [-1.0 if p.end_s is None else p.end_s for p in places],
         "decision_id": [case.case_id for case in current],
     }
 

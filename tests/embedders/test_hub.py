@@ -17,6 +17,7 @@ from core.errors import ConfigError, ModelError
 from embedders import clap
 from embedders.clap import RATE, WINDOW, WindowListener
 from embedders.hub import folder_hash, load_hub
+from embedders.registry import load_profile
 from tests.embedders import tiny
 
 pytestmark = pytest.mark.slow
@@ -25,6 +26,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def profile(hub_options: dict[str, Any]) -> Any:
     return load_hub("cpu", hub_options)
+
+
+def test_the_bundled_profile_takes_another_text_model(profile: Any, hub_options: dict[str, Any]) -> None:
+    text = load_profile("bundled", device="cpu", options={"text": hub_options["text"]}).text
+    assert text.model_id == profile.text.model_id and text.dim == profile.text.dim != 384
 
 
 def noise(folder: Path, seconds: float, seed: int = 0, rate: int = RATE) -> Path:

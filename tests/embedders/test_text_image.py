@@ -109,6 +109,8 @@ def test_profiles_and_devices() -> None:
     assert load_profile("bundled", device="cpu").text.dim == 384
     with pytest.raises(ConfigError, match="nowhere"):
         load_profile("nowhere")
+    with pytest.raises(ConfigError, match="models.audio is not known; the bundled profile has text alone"):
+        load_profile("bundled", options={"audio": "somewhere"})
     import torch
 
     expected = "cuda" if torch.cuda.is_available() else "cpu"

@@ -240,7 +240,7 @@ def test_verdicts_become_labels_that_calibrate_and_then_it_may_act(desk: Desk, m
         ],
         bank_at=cases.at,
     )
-    assert Review(cases, POLICIES)._plane("abuse", "text")
+    assert Review(cases, POLICIES)._scored("abuse", "text") == (True, "")
     cases = Cases(desk.audit)
     cases.record(POLICIES, [("planar", replace(planar, plane=False), evidence)], bank_at=cases.at)
     assert sure.decision.policy_version == policy_version(POLICIES[0])

@@ -398,6 +398,32 @@ def test_one_abusive_sentence_in_a_long_text_is_found_where_it_stands(
     assert printed(capsys, "moderate", "show", before, "--store", str(house.store))["passage"] is None
 
 
+def test_an_insult_waits_for_people_before_there_is_an_exemplar(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    insult = "You are a stupid, worthless piece of trash and everybody hates you."
+    garden = "We planted tomatoes and beans in the garden, and in the evening we watered them with the old can. "
+    house.add("insulting", text=f"{garden * 40}{insult} {garden * 40}")
+    summary = house.enrich()
+    assert (summary["exemplars"], summary["decided"]) == (0, 1)
+    case = house.standing()["insulting", "abusive-language"]
+    assert (case.decision.action, case.decision.tier, case.decision.cited) == ("review", "classifier", ())
+    shown = printed(capsys, "moderate", "show", case.case_id, "--store", str(house.store))
+    assert shown["passage"] == insult
+    assert [w.case.case_id for w in Review(house.cases(), shipped_policies()).queue()] == [case.case_id]
+    assert house.online("insulting")["policy_tier"] == ["classifier"]
+    assert_all_replay(house.cases())
+    # An exemplar of just this makes it one's likeness, and when that leaves, it is as before.
+    (house.root / "banned" / "words.txt").write_text(insult)
+    ban(house)
+    house.scan()
+    assert house.standing()["insulting", "abusive-language"].decision.tier == "embedding"
+    house.exemplars().set_state("abusive-language/words.txt", "retired", by="ada", reason="a try")
+    house.scan()
+    assert house.standing()["insulting", "abusive-language"].decision.tier == "classifier"
+    assert_all_replay(house.cases())
+
+
 def test_when_the_passages_of_a_transcript_are_heard() -> None:
     transcript = "one two three four five six"
     words = np.array([[n, n + 0.5] for n in range(6)], float)
