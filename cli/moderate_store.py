@@ -35,7 +35,8 @@ def policies(args: argparse.Namespace) -> int:
         banks = [*policy.positive, *(f"not {name}" for name in policy.negative)]
         ladder = ", ".join(f"{action} {score:g}" for action, score in policy.ladder.items())
         shares = [f"{policy.target_precision:g}", f"{policy.enforced:.0%}"]
-        rows.append([policy.id, ", ".join(policy.modalities), policy.detector, ", ".join(banks), ladder, *shares])
+        seen_by = [policy.detector, *(f"+ {name}" for name in (policy.feature, policy.known) if name)]
+        rows.append([policy.id, ", ".join(policy.modalities), "\n".join(seen_by), ", ".join(banks), ladder, *shares])
     console().print(table(f"{len(found)} policies", columns, rows))
     return 0
 
@@ -188,6 +189,13 @@ def scan(args: argparse.Namespace) -> int:
     for name in summary["unheard"]:
         out.print(
             f"[yellow]{name}[/] saw nothing: no voice vectors are kept; set `voices: true` in the configuration and run"
+        )
+    for name in summary["unread"]:
+        out.print(f"[yellow]{name}[/]: what ships was not learnt of this store's text model; only exemplars speak")
+    if summary["of_another_model"]:
+        out.print(
+            f"[yellow]{len(summary['of_another_model'])}[/] exemplars have vectors of another text model, such as "
+            f"{summary['of_another_model'][0]}: add them again"
         )
     for name in summary["quarantined"]:
         out.print(f"[yellow]quarantined[/] {name}: it matched far more than it used to")

@@ -51,7 +51,10 @@ def load_profile(profile: str, *, device: str = "auto", options: Mapping[str, An
 
         unknown = sorted(set(options or {}) - {"text"})
         if unknown:
-            raise ConfigError(f"models.{unknown[0]} is not known; the bundled profile has text alone")
+            raise ConfigError(
+                f"models.{unknown[0]} is not of the bundled profile, which takes models.text alone: remove it, or use "
+                "profile hub"
+            )
         text: Any = MiniLM(device)
         if options and options.get("text"):
             from embedders.hub import hub_text

@@ -83,17 +83,23 @@ class Bank:
         return set(self._same.get(evidence.sha256, ()))
 
     def likeness(self, evidence: Evidence, among: Iterable[str]) -> Likeness | None:
-        """Cosines of a content as a whole and of its parts with those of some exemplars that have a vector; None where
-        either has none of the same length."""
+        """Cosines of a content as a whole and of its parts with those of some exemplars that have a vector of the same
+        model; None where there is none."""
         whole = evidence.arrays.get("vector")
         if whole is None:
             return None
-        named = sorted(e for e in among if e in self._vectors and self._vectors[e].shape == whole.shape)
+        named = sorted(e for e in among if self._comparable(e, whole, evidence.model_id))
         if not named:
             return None
         parts = evidence.arrays.get("parts", np.empty((0, len(whole)), np.float32))
         rows = np.concatenate([whole[None], parts]).astype(np.float32)
         return Likeness(named, rows @ self.vectors(named).T)
+
+    def _comparable(self, exemplar_id: str, whole: np.ndarray, model_id: str) -> bool:
+        if exemplar_id not in self._vectors or self._vectors[exemplar_id].shape != whole.shape:
+            return False
+        theirs = self.exemplars[exemplar_id].evidence.get("model_id")
+        return not theirs or not model_id or theirs == model_id
 
     def vectors(self, exemplars: Sequence[str]) -> np.ndarray:
         """The vectors of some exemplars that have one, all of one length, float32 (n, dim)."""

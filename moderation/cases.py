@@ -125,15 +125,15 @@ class Cases:
     ) -> list[Case]:
         """Appends decisions, each superseding the one that stood; `bank_at` is the record up to which exemplars were
         known."""
-        known = {policy_version(p): p for p in policies}
+        by_version = {policy_version(p): p for p in policies}
         entries = [
             Entry(POLICY, {"version": version, "policy": policy.to_dict()})
-            for version, policy in known.items()
+            for version, policy in by_version.items()
             if version not in self.policies and any(d.policy_version == version for _, d, _ in made)
         ]
         for content_id, decision, evidence in made:
             before = self.current.get((content_id, decision.policy_id, decision.modality))
-            policy = known[decision.policy_version]
+            policy = by_version[decision.policy_version]
             body = {
                 "content_id": content_id,
                 "decision": decision.to_dict(),
@@ -216,20 +216,19 @@ def withdrawn(decision: Decision, reason: str = "nothing speaks against it any m
         cited=(),
         held_back="",
         reason=reason,
-        plane=False,
-        model_id="",
+        made_of="",
         where=Place(),
     )
 
 
 def let_go(decision: Decision, judge: Judge) -> Decision:
     """What is left of a decision of which a judge makes nothing any more."""
-    known = judge.calibrated
+    calibrated = judge.calibrated
     return replace(
         withdrawn(decision),
         policy_version=judge.version,
-        calibration=known.calibration.version if known else "",
-        threshold=known.threshold.value if known else None,
+        calibration=calibrated.calibration.version if calibrated else "",
+        threshold=calibrated.threshold.value if calibrated else None,
     )
 
 
@@ -238,8 +237,7 @@ def _calibrated(record: Record) -> Calibrated:
     return Calibrated(
         Calibration.from_dict(body["calibration"]),
         Threshold(**body["threshold"]),
-        body.get("plane", False),
-        body.get("model_id", ""),
+        body.get("made_of", ""),
     )
 
 

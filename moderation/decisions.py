@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from moderation import known
 from moderation.banks import Bank
 from moderation.calibration import Calibration, Threshold
 from moderation.evidence import Evidence
 from moderation.exemplars import Exemplar
-from moderation.known import SURE, known
 from moderation.likeness import FEATURE_WEIGHT, KNOWN_WEIGHT, PLANE_WEIGHT, Likeness, Plane, log_odds
 from moderation.matches import TIERS
 from moderation.policies import ACTIONS, AUTOMATIC, Policy
@@ -33,18 +33,17 @@ WORTH = {"exact": 1.0, "hash": 0.97, "fingerprint": 0.95}
 # sentences in one voice reach .88 and more, other voices seldom .82.
 LIKE = {"": 0.5, "voice": 0.85}
 CITED = 5  # matches that a decision names
+ALLOWED = "allowed"  # where a tier is asked for: a copy of what is allowed, and of nothing else
 
 
 @dataclass(frozen=True)
 class Calibrated:
     """A policy's calibration for a modality, and the probability from which it may act by itself. It holds for scores
-    that the `plane` between the banks has a part in, or for those that it has none in, and of the vectors of
-    `model_id`, as its labels were."""
+    that are `made_of` what those of its labels were (`Decision.made_of`)."""
 
     calibration: Calibration
     threshold: Threshold
-    plane: bool = False
-    model_id: str = ""
+    made_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,9 @@ class Decision:
     threshold: float | None = None
     held_back: str = ""
     reason: str = ""
-    plane: bool = False  # whether the plane between the banks had a part in the score
-    model_id: str = ""  # of the vectors that it is a score of
+    # Of likeness: the sides that had exemplars, whether the plane between them and what ships had a part, and which
+    # model made the vectors. Scores that are made of other things do not compare.
+    made_of: str = ""
     where: Place = Place()  # what it is about, where no exemplar that is cited says it
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +105,8 @@ class Decision:
     @property
     def rests_on(self) -> tuple[Cited, ...]:
         """The exemplars that led to it: shadows only where nothing else did."""
-        return tuple(c for c in self.cited if not c.shadow) or self.cited
+        acting = tuple(c for c in self.cited if not c.shadow)
+        return acting if acting or self.tier == "classifier" else self.cited
 
     @property
     def place(self) -> Place:
@@ -122,26 +123,26 @@ class Decision:
         ]
         probability = None if self.probability is None else round(self.probability, 6)
         key = (self.policy_id, self.policy_version, self.modality, self.action, self.enforced, round(self.raw, 5))
-        made = (self.plane, self.model_id, probability, self.tier, self.where.first)
+        made = (self.made_of, probability, self.tier, self.where.first, _ms(self.where.start_s))
         return (*key, *made, tuple(rounded), self.calibration, self.threshold)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Decision:
         cited, where = tuple(Cited(**c) for c in values["cited"]), Place(**values.get("where", {}))
-        return cls(**{**values, "cited": cited, "where": where})
+        said = {k: v for k, v in values.items() if k != "plane"}  # what version 3 said instead of `made_of`
+        return cls(**{**said, "cited": cited, "where": where})
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a policy has against a content: the score, None of nothing; whether the plane had a part in it and which
-    model's vectors, and the calibration that holds for such scores."""
+    """What a policy has against a content: the score, None of nothing; what it is made of, and the calibration that
+    holds for such scores."""
 
     raw: float | None
     tier: str
     cited: Sequence[Cited] = ()
-    plane: bool = False
+    made_of: str = ""
     calibrated: Calibrated | None = None
-    model_id: str = ""
     reason: str = ""
     where: Place = Place()
 
@@ -186,7 +187,7 @@ class Judge:
             allowed = any(self._side(e) == "negative" for e in acting)
             return _Seen(None, "") if allowed else self._alike(evidence, [])
         raw, tier, cited = self._copies(evidence)
-        if raw is not None or self.policy.detector == "copy":
+        if raw is not None or self.policy.detector == "copy" or tier == ALLOWED:
             return _Seen(raw, tier, cited)
         if self.policy.detector == "similarity":
             return self._alike(evidence, cited)
@@ -217,7 +218,11 @@ class Judge:
         against = [c for c in acting if c.side == "positive"]
         allowed = [c for c in acting if c.side == "negative"]
         if not against:
-            return None, "exact", [c for c in cited if c.shadow and c.side == "positive"][:CITED]
+            return (
+                None,
+                ALLOWED if allowed else "exact",
+                [c for c in cited if c.shadow and c.side == "positive"][:CITED],
+            )
         best = against[0]
         # What is just as surely a copy of something that is allowed is allowed.
         pardoned = allowed and (TIERS.index(allowed[0].tier), -allowed[0].score) <= (
@@ -237,45 +242,51 @@ class Judge:
             if odds is None:
                 return _Seen(None, "embedding", shadows)
             likeness = Likeness((), np.empty((len(odds), 0), np.float32))
-        positive, negative = sides["positive"], sides["negative"]
+        positive, negative = (sides[side] & set(likeness.exemplars) for side in ("positive", "negative"))
         plane = self._plane(tuple(tuple(e for e in likeness.exemplars if e in side) for side in (positive, negative)))
-        calibrated = self._calibration(plane, evidence)
+        parts = {"positive": positive, "negative": negative, "plane": plane is not None, "known": odds is not None}
+        made_of = " ".join([*(name for name, there in parts.items() if there), evidence.model_id]).strip()
+        calibrated = self.calibrated if self.calibrated and self.calibrated.made_of == made_of else None
         near = likeness.best(positive)
         watched = {e for e in sides["shadow"] if self._side(e) == "positive"} - {c.exemplar_id for c in shadows}
         shadows = [*shadows, *self._by_shadows(evidence, likeness, watched)]
         # Labels know of what is less alike, too.
         like = near >= LIKE[self.policy.vectors] if calibrated is None else near > -1.0
-        suspect = like if odds is None else like | (odds > SURE)
-        if not suspect.any():
-            return _Seen(None, "embedding", shadows)
+        if not like.any():
+            return self._read(evidence, odds, likeness.best(negative), shadows)
         scores = likeness.margins(positive, negative) + self._beyond(evidence, plane)
         if odds is not None:
             scores += KNOWN_WEIGHT * odds
-        row = int(np.argmax(np.where(suspect, scores, -np.inf)))  # one passage is enough; the whole where none is worse
+        row = int(np.argmax(np.where(like, scores, -np.inf)))  # one passage is enough; the whole where none is worse
         where = _where(evidence, row)
-        score, told = float(scores[row]), (plane is not None, calibrated, evidence.model_id)
-        if not like[row]:
-            reason = f"{'a passage' if where else 'it'} reads as {self.policy.title.lower()}"
-            return _Seen(score, "classifier", shadows, *told, reason, Place(**where))
         cited = [
             Cited(e, self._exemplar(e).revision, side, "embedding", value, **where)
             for side in ("positive", "negative")
             for e, value in likeness.nearest(row, sides[side])[:CITED]
         ]
-        return _Seen(score, "embedding", [*cited, *shadows], *told)
+        return _Seen(float(scores[row]), "embedding", [*cited, *shadows], made_of, calibrated)
+
+    def _read(
+        self, evidence: Evidence, odds: np.ndarray | None, allowed: np.ndarray, shadows: Sequence[Cited]
+    ) -> _Seen:
+        """What the classifier that ships finds without an exemplar, for people to look at: it is its probability, of
+        texts that break the policy as often as not, and nothing calibrates it. What is like something that is `allowed`
+        is let go."""
+        if odds is None:
+            return _Seen(None, "embedding", shadows)
+        worth = known.worth_asking(odds) & (allowed < LIKE[self.policy.vectors])
+        if not worth.any():
+            return _Seen(None, "embedding", shadows)
+        row = int(np.argmax(np.where(worth, odds, -np.inf)))
+        where = _where(evidence, row)
+        reason = f"{'a passage' if where else 'it'} reads as {self.policy.title.lower()}"
+        return _Seen(float(1 / (1 + np.exp(-odds[row]))), "classifier", shadows, reason=reason, where=Place(**where))
 
     def _odds(self, evidence: Evidence) -> np.ndarray | None:
         """What the classifier that ships makes of the whole and of its parts."""
         if not self.policy.known or "vector" not in evidence.arrays:
             return None
-        return known(self.policy.known).log_odds(_rows(evidence), evidence.model_id)
-
-    def _calibration(self, plane: Plane | None, evidence: Evidence) -> Calibrated | None:
-        """The one that holds for scores with a plane, or without, of a model's vectors."""
-        held = self.calibrated
-        if held is None or (held.plane, held.model_id) != (plane is not None, evidence.model_id):
-            return None
-        return held
+        return known.shipped(self.policy.known).log_odds(_rows(evidence), evidence.model_id)
 
     def _by_shadows(self, evidence: Evidence, likeness: Likeness, shadows: set[str]) -> list[Cited]:
         """The likest of exemplars that are only watched."""
@@ -341,8 +352,7 @@ class Judge:
             calibrated.threshold.value if calibrated else None,
             held,
             reason,
-            seen.plane,
-            seen.model_id,
+            seen.made_of,
             seen.where,
         )
 
@@ -350,6 +360,8 @@ class Judge:
         (best, *_) = [c for c in cited if c.side == "positive"]
         if tier == "embedding":
             part = "" if best.first is None and best.start_s is None else "a passage "
+            if best.score < LIKE[self.policy.vectors]:  # only labels tell that this is enough
+                return f"{part or 'it '}scores {raw:.2f}; the likest exemplar is {best.exemplar_id} ({best.score:.2f})"
             return f"{part or 'it '}is like {best.exemplar_id} ({best.score:.2f})"
         where = "" if best.start_s is None or best.end_s is None else f" from {best.start_s:.1f} to {best.end_s:.1f} s"
         pardon = "; it is as surely a copy of something allowed" if raw == 0 else ""
@@ -396,7 +408,9 @@ def policy_version(policy: Policy) -> str:
 
 
 def _known_version(policy: Policy) -> str:
-    return known(policy.known).version if policy.known else ""
+    if not policy.known:
+        return ""
+    return known.shipped(policy.known).version if policy.known in known.names() else "gone"
 
 
 def _share(content_id: str, policy_id: str) -> float:

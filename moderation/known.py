@@ -16,7 +16,8 @@ import numpy as np
 from core.errors import ConfigError
 
 FOLDER = "data/known"
-SURE = 2.5  # log-odds from which a text is worth a look though no exemplar is like it: `docs/decisions/0021`
+ASK_FROM = 2.5  # log-odds from which a text is worth a look though no exemplar is like it (decision 21)
+ASK_MORE = 0.5  # times the logarithm of the number of passages: of many, one is soon above by chance
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Known:
         return np.asarray(np.asarray(vectors, np.float64) @ weights[:-1] + weights[-1])
 
 
+def worth_asking(odds: np.ndarray) -> np.ndarray:
+    """Which of the log-odds of a whole and its passages, (n,), are worth a look by themselves, bool (n,)."""
+    return np.asarray(odds > ASK_FROM + ASK_MORE * np.log(len(odds)))
+
+
 def names() -> list[str]:
     """Of the classifiers that ship."""
     folder = resources.files("moderation").joinpath(FOLDER)
@@ -45,7 +51,7 @@ def names() -> list[str]:
 
 
 @cache
-def known(name: str) -> Known:
+def shipped(name: str) -> Known:
     """The classifier of a name. Raises `ConfigError`."""
     if name not in names():
         raise ConfigError(f"{name!r} is no classifier that ships: there is {', '.join(names())}")

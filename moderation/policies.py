@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from core.errors import ConfigError
-from moderation.known import known
+from moderation import known
 from moderation.matches import MODALITIES
 
 ACTIONS = ("none", "flag", "review", "restrict", "remove")  # from the mildest
@@ -104,7 +104,7 @@ def parse_policies(text: str, source: str) -> list[Policy]:
         raise ConfigError(f"{source} is not YAML: {error}") from error
     if not isinstance(held, Mapping) or not isinstance(held.get("policies"), list):
         raise ConfigError(f"{source} must hold a list under `policies`")
-    _known(held, ("policies",), source)
+    _only(held, ("policies",), source)
     if len(held["policies"]) > MAX_POLICIES:
         raise ConfigError(f"{source} holds {len(held['policies']):,} policies; {MAX_POLICIES:,} are allowed")
     found: list[Policy] = []
@@ -115,6 +115,8 @@ def parse_policies(text: str, source: str) -> list[Policy]:
         if isinstance(values.get("id"), str):
             where = f"{where} ({values['id']})"
         policy = _policy(values, where)
+        if policy.known:
+            _ships(policy.known, f"{where}: known")
         if policy.id in {p.id for p in found}:
             raise ConfigError(f"{where}: the id stands twice")
         found.append(policy)
@@ -128,7 +130,7 @@ SETTINGS = (
 
 
 def _policy(values: Mapping[str, Any], where: str) -> Policy:
-    _known(values, SETTINGS, where)
+    _only(values, SETTINGS, where)
     for name in ("id", "title", "clauses", "modalities", "detector", "banks", "ladder"):
         if name not in values:
             raise ConfigError(f"{where}: {name} is missing")
@@ -145,13 +147,13 @@ def _policy(values: Mapping[str, Any], where: str) -> Policy:
         vectors=_choices([values.get("vectors", "")], VECTORS, f"{where}: vectors")[0],
         feature=_text(values.get("feature", ""), f"{where}: feature", empty=True),
         distance=_bits(values.get("distance", MOST_BITS), f"{where}: distance"),
-        known=_known_classifier(values.get("known", ""), f"{where}: known"),
+        known=_text(values.get("known", ""), f"{where}: known", empty=True),
     )
     if not policy.id.replace("-", "").replace("_", "").replace(".", "").isalnum() or not policy.id.isascii():
         raise ConfigError(f"{where}: an id is made of letters, digits, dots, dashes and underscores")
     if policy.feature.count(".") != 1 and (policy.feature or policy.detector == "classifier"):
         raise ConfigError(f"{where}: a classifier needs its feature, as view.column")
-    if policy.detector != "classifier" and not policy.positive:
+    if policy.detector != "classifier" and not policy.positive and not policy.known:
         raise ConfigError(f"{where}: banks.positive is empty, so that nothing could ever match")
     if policy.detector == "copy" and "text" in policy.modalities:
         raise ConfigError(f"{where}: copies are found of audio and pictures; text is compared by similarity")
@@ -168,7 +170,7 @@ def _policy(values: Mapping[str, Any], where: str) -> Policy:
     return policy
 
 
-def _known(values: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
+def _only(values: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
     for name in values:
         if name not in names:
             near = difflib.get_close_matches(str(name), names, 1)
@@ -195,7 +197,7 @@ def _clauses(value: Any, where: str) -> tuple[Clause, ...]:
         here = f"{where}: clause {number}"
         if not isinstance(clause, Mapping):
             raise ConfigError(f"{here} must be a mapping of id and text")
-        _known(clause, ("id", "text"), here)
+        _only(clause, ("id", "text"), here)
         found.append(Clause(_text(clause.get("id"), f"{here}: id"), _text(clause.get("text"), f"{here}: text")))
     if len({clause.id for clause in found}) < len(found):
         raise ConfigError(f"{where}: two clauses have one id")
@@ -215,7 +217,7 @@ def _choices(value: Any, choices: tuple[str, ...], where: str) -> tuple[str, ...
 def _banks(value: Any, where: str) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: banks must be a mapping of positive and negative")
-    _known(value, ("positive", "negative"), f"{where}: banks")
+    _only(value, ("positive", "negative"), f"{where}: banks")
     found = {}
     for side in ("positive", "negative"):
         names = value.get(side) or []
@@ -226,14 +228,11 @@ def _banks(value: Any, where: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _known_classifier(value: Any, where: str) -> str:
-    name = _text(value, where, empty=True)
-    if name:
-        try:
-            known(name)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
-    return name
+def _ships(name: str, where: str) -> None:
+    try:
+        known.shipped(name)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _share(value: Any, where: str) -> float:
@@ -251,7 +250,7 @@ def _bits(value: Any, where: str) -> int:
 def _ladder(value: Any, where: str) -> dict[str, float]:
     if not isinstance(value, Mapping) or not value:
         raise ConfigError(f"{where}: ladder must give the least score of an action, one at least")
-    _known(value, ACTIONS[1:], f"{where}: ladder")
+    _only(value, ACTIONS[1:], f"{where}: ladder")
     found = {name: _share(value[name], f"{where}: ladder.{name}") for name in ACTIONS if name in value}
     scores = list(found.values())
     if any(later <= earlier for earlier, later in zip(scores, scores[1:], strict=False)):

@@ -189,7 +189,7 @@ class Review:
     def labels(self, policy_id: str, modality: str) -> tuple[list[float], list[bool], list[str]]:
         """Raw scores, whether the policy was broken, and the groups that hang together (the exemplar that was nearest),
         of the machine's decisions that people settled, where scores are still made as they were then."""
-        policy, scored = self.policies.get(policy_id), self._scored(policy_id, modality)
+        policy, made_of = self.policies.get(policy_id), self._made_of(policy_id, modality)
         scores, truth, groups = [], [], []
         comparable = {
             version
@@ -203,7 +203,9 @@ class Review:
             d = case.decision
             if case.by != "machine" or (d.policy_id, d.modality) != (policy_id, modality):
                 continue
-            if (d.plane, d.model_id) != scored:
+            if policy is None or d.made_of != made_of:
+                continue
+            if d.tier == "classifier" and policy.detector == "similarity":  # no exemplar had a part in it
                 continue
             said = [r for r in self.cases.verdicts.get(case.case_id, ()) if r.body["verdict"] != "unsure"]
             if said and d.policy_version in comparable and d.tier not in ("exact", "hash", "fingerprint"):
@@ -212,16 +214,17 @@ class Review:
                 groups.append(d.cited[0].exemplar_id if d.cited else case.content_id)
         return scores, truth, groups
 
-    def _scored(self, policy_id: str, modality: str) -> tuple[bool, str]:
-        """Whether the plane between the banks had a part in the machine's last score, and which model's vectors."""
+    def _made_of(self, policy_id: str, modality: str) -> str:
+        """What the machine's last score was made of."""
         made = [
-            (d.plane, d.model_id)
+            d.made_of
             for case in self.cases.every.values()
             if case.by == "machine"
             and ((d := case.decision).policy_id, d.modality) == (policy_id, modality)
-            and (d.tier == "classifier" or (d.tier == "embedding" and not all(c.shadow for c in d.cited)))
+            and d.tier == "embedding"
+            and not all(c.shadow for c in d.cited)
         ]
-        return made[-1] if made else (False, "")
+        return made[-1] if made else ""
 
     def calibrate(self, policy_id: str, modality: str, *, by: str) -> tuple[dict[str, Any], Threshold]:
         """Fits a calibration on what people said and records it with the threshold that it proves; the next scan
@@ -234,7 +237,6 @@ class Review:
         scores, truth, groups = self.labels(policy_id, modality)
         made = fit(scores, truth, groups)
         out = held_out(np.asarray(scores), np.asarray(truth), groups, made.method)
-        scored = self._scored(policy_id, modality)
         proven = threshold(out, np.asarray(truth), policy.target_precision)
         body = {
             "policy_id": policy_id,
@@ -242,8 +244,7 @@ class Review:
             "detector": detector(policy),
             "calibration": made.to_dict(),
             "threshold": proven.to_dict(),
-            "plane": scored[0],
-            "model_id": scored[1],
+            "made_of": self._made_of(policy_id, modality),
             "by": by,
         }
         self.cases.take(self.cases.audit.append([Entry(CALIBRATION, body)]))

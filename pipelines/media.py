@@ -29,7 +29,7 @@ class StoreMedia:
     def __init__(self, run: Run, policies: Sequence[Policy]) -> None:
         self.run = run
         text = run.models.text
-        self._text_view, self._text_model = embedding_view("text", text.model_id, text.dim), text.model_id
+        self._text_view, self.text_model = embedding_view("text", text.model_id, text.dim), text.model_id
         views = {
             "audio": (FINGERPRINT, VOICES),
             "image": (KEYPOINTS,),
@@ -139,14 +139,14 @@ class StoreMedia:
             if not own.get("text_sha256"):
                 continue  # of which text the vector is, the next run tells: what was decided stands until then
             # Passages by another model are not compared with the whole's.
-            vectors, spans = _parts(own, PASSAGES) if own.get("model_id") == self._text_model else NO_PARTS
+            vectors, spans = _parts(own, PASSAGES) if own.get("model_id") == self.text_model else NO_PARTS
             found[content_id] = Evidence(
                 "text",
                 own["text_sha256"],
                 part_arrays(vectors, spans, row["embedding"], times.get(content_id)),
                 text_hash=own["said_hash"],
                 scores=self.scores["text"].get(content_id, {}),
-                model_id=self._text_model,
+                model_id=self.text_model,
             )
         return found
 

@@ -97,6 +97,8 @@ def scan(run: Run) -> dict[str, Any]:
         "actions": dict(Counter(case.decision.action for case in made)),
         "quarantined": flooding,
         "unheard": look.unheard(),
+        "unread": look.unread(),
+        "of_another_model": look.of_another_model(),
         "seconds": time.perf_counter() - started,
     }
     return summary
@@ -199,6 +201,21 @@ class Scan:
         banks = {e.bank for e in self.exemplars}
         return [p.id for p in self.policies if p.vectors == "voice" and banks & {*p.positive, *p.negative}]
 
+    def unread(self) -> list[str]:
+        """Policies with a classifier that ships, but not for the text model of this store."""
+        from moderation import known
+
+        asked = [p for p in self.policies if p.known]
+        return [p.id for p in asked if self.media.text_model not in known.shipped(p.known).weights]
+
+    def of_another_model(self) -> list[str]:
+        """Exemplars whose vectors another text model made, so that no text is like them."""
+        return [
+            e.exemplar_id
+            for e in self.exemplars
+            if e.modality == "text" and e.evidence.get("model_id", self.media.text_model) != self.media.text_model
+        ]
+
     def floods(self) -> list[str]:
         """Quarantines exemplars that match suddenly more than they used to; returns which."""
         from moderation.exemplars import flooded
@@ -229,18 +246,18 @@ class Scan:
         """The contents that were not seen as they are; all of them after a change of the policy or its calibration;
         after one of the exemplars, those that it may concern."""
         before = self.seen.rules.get(rule.name, {})
-        known, now = before.get("exemplars", {}), rule.revisions
-        if rule.policy.detector != "classifier" and not rule.policy.known and not now and not known:
+        then, now = before.get("exemplars", {}), rule.revisions
+        if rule.policy.detector != "classifier" and not rule.policy.known and not now and not then:
             return ()  # nothing to compare with, now and before
         if before.get("version") != rule.version:
             return keys
         seen = self.seen.contents.get(rule.modality, {})
         fresh = {c for c, key in keys.items() if seen.get(c) != key}
-        if known == now:
+        if then == now:
             return fresh
         if rule.policy.detector == "similarity":
             return keys  # a product of matrices: whatever is near any exemplar may now be nearer
-        touched = {e for e in {*known, *now} if known.get(e) != now.get(e)}
+        touched = {e for e in {*then, *now} if then.get(e) != now.get(e)}
         cited = {
             case.content_id
             for case in self.cases.current.values()
@@ -356,10 +373,12 @@ def erase(run: Run, content_ids: Iterable[str]) -> None:
 
 
 def _features(current: Sequence[Case]) -> dict[str, Any]:
+    from moderation.decisions import Place
+
     decided = [case.decision for case in current]
     taken = [d.action for d in decided if d.enforced]
-    surest = [d.cited[0] if d.cited else None for d in decided]
-    places = [d.place for d in decided]
+    surest = [d.rests_on[0] if d.rests_on else None for d in decided]
+    places = [d.where if c is None else Place(c.start_s, c.end_s) for c, d in zip(surest, decided, strict=True)]
     return {
         "action": max(taken, key=ACTIONS.index, default="none"),
         "policy": [d.policy_id for d in decided],

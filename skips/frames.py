@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from core.running_mean import less_running_mean
+from skips.products import products
 
 FRAME_S = 0.032  # seconds between frames
 STEP_DB = 0.5  # of a frame's bytes
@@ -105,22 +106,15 @@ class Line:
         return Line(other.scale * self.scale, other.scale * self.shift + other.shift)
 
 
-def sampled(form: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Rows of `form` at fractional frames, linearly interpolated; beyond the ends, the last row."""
-    low = np.clip(np.floor(at).astype(np.int64), 0, len(form) - 2)
-    share = np.clip(at - low, 0, 1).astype(np.float32)[:, None]
-    return form[low] * (1 - share) + form[low + 1] * share
-
-
-def likeness(one: np.ndarray, other: np.ndarray, over: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of two rows of frames (n, bands), each taken over `over` frames: the normalised correlation, float32 (n,), and
-    how much there is to compare, the larger of both root mean squares in dB."""
-    products = np.stack([np.einsum("ij,ij->i", a, b) for a, b in ((one, other), (one, one), (other, other))])
+def likeness(products: np.ndarray, bands: int, over: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the products of two rows of frames (`skips.products`), float32 (3, n), each taken over `over` frames: the
+    normalised correlation, float32 (n,), and how much there is to compare, the larger of both root mean squares in
+    dB."""
     if over > 1:
         products = uniform_filter1d(products, over, axis=1)
     cross, power, power_ = products[0], np.maximum(products[1], 0), np.maximum(products[2], 0)
     like = cross / (np.sqrt(power * power_) + NOISE)
-    return like.astype(np.float32), np.sqrt(np.maximum(power, power_) / one.shape[1])
+    return like.astype(np.float32), np.sqrt(np.maximum(power, power_) / bands)
 
 
 def self_likeness(form: np.ndarray, lags: range = range(6, 41)) -> float:
@@ -246,10 +240,11 @@ def agreement(one: Sound, other: Sound, line: Line, first: int, last: int) -> Ag
     if len(at) < 2:
         nothing = np.empty(0)
         return Agreement(at[:0], nothing, nothing, nothing)
-    moves = one.movement[at], sampled(other.movement, there)
-    moved, moving = likeness(*moves, SMOOTHED)
-    slowly, _ = likeness(*moves, SLOW)
-    shaped, shapely = likeness(one.shape[at], sampled(other.shape, there), SHARP)
+    bands = one.movement.shape[1]
+    moves = products(one.movement, at, other.movement, there)
+    moved, moving = likeness(moves, bands, SMOOTHED)
+    slowly, _ = likeness(moves, bands, SLOW)
+    shaped, shapely = likeness(products(one.shape, at, other.shape, there), bands, SHARP)
     sharp = evidence(shaped, SHAPE) * _counts(shapely)
     weight = _counts(moving)
     quick = weight * evidence(moved, MOVEMENT) + (1 - weight) * sharp

@@ -109,7 +109,7 @@ def test_profiles_and_devices() -> None:
     assert load_profile("bundled", device="cpu").text.dim == 384
     with pytest.raises(ConfigError, match="nowhere"):
         load_profile("nowhere")
-    with pytest.raises(ConfigError, match="models.audio is not known; the bundled profile has text alone"):
+    with pytest.raises(ConfigError, match="models.audio is not of the bundled profile"):
         load_profile("bundled", options={"audio": "somewhere"})
     import torch
 

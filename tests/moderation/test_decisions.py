@@ -253,7 +253,7 @@ def test_a_calibration_does_not_say_everything_of_everything(store: Exemplars) -
     worded(store, "abusive-language", "abuse", axis(0))
     worded(store, "acceptable-language", "fine", axis(1))
     policy = replace(SHIPPED["abusive-language"], ladder={"review": 0.5, "restrict": 0.9}, enforced=1.0)
-    abuse = judge(policy, "text", store, Calibrated(CALIBRATION, SURE))
+    abuse = judge(policy, "text", store, Calibrated(CALIBRATION, SURE, "positive negative"))
     assert abuse.decide("content", Evidence("text", arrays={"vector": axis(1)})) is None
     found = abuse.decide("content", Evidence("text", arrays={"vector": axis(0)}))
     assert found is not None and found.probability == pytest.approx(1 / (1 + np.exp(-10)))
@@ -269,16 +269,38 @@ def test_a_calibration_holds_for_scores_with_the_plane_or_without(store: Exempla
     asked = Evidence("text", arrays={"vector": axis(0)})
 
     def decided(plane: bool) -> Decision:
-        found = judge(policy, "text", store, Calibrated(CALIBRATION, SURE, plane)).decide("content", asked)
+        made_of = "positive negative plane" if plane else "positive negative"
+        found = judge(policy, "text", store, Calibrated(CALIBRATION, SURE, made_of)).decide("content", asked)
         assert found is not None
         return found
 
-    assert not decided(False).plane and decided(False).probability is not None
+    assert decided(False).made_of == "positive negative" and decided(False).probability is not None
     assert decided(True).probability is None and decided(True).action == "review"
     worded(store, "acceptable-language", "the twentieth", axis(1))
-    assert decided(True).plane and decided(True).probability is not None
+    assert decided(True).made_of == "positive negative plane" and decided(True).probability is not None
     assert decided(False).probability is None and decided(False).action == "review"
     assert decided(True).raw > decided(True).cited[0].score - 0.3 + 0.1  # the plane adds .2 of about 1
+
+
+def test_a_calibration_without_negative_exemplars_says_nothing_of_scores_with_them(store: Exemplars) -> None:
+    worded(store, "abusive-language", "abuse", axis(0))
+    policy, asked = SHIPPED["abusive-language"], Evidence("text", arrays={"vector": axis(0, 0.8)})
+    calibrated = Calibrated(CALIBRATION, SURE, "positive")
+    found = judge(policy, "text", store, calibrated).decide("content", asked)
+    assert found is not None and found.probability is not None
+    worded(store, "acceptable-language", "fine", axis(1))
+    found = judge(policy, "text", store, calibrated).decide("content", asked)
+    assert found is not None and (found.action, found.probability) == ("review", None)
+
+
+def test_vectors_of_two_models_are_not_compared(store: Exemplars) -> None:
+    store.add(
+        "abusive-language", "text", {"text": "abuse", "model_id": "one"}, {"vector": axis(0)}, name="a", state="active"
+    )
+    abuse = judge(SHIPPED["abusive-language"], "text", store)
+    for model_id, found in (("one", True), ("another", False)):
+        asked = Evidence("text", arrays={"vector": axis(0)}, model_id=model_id)
+        assert (abuse.decide("content", asked) is not None) == found
 
 
 def test_the_share_that_is_enforced_is_the_same_contents_and_only_grows(

@@ -231,7 +231,7 @@ def test_verdicts_become_labels_that_calibrate_and_then_it_may_act(desk: Desk, m
     assert gone.decision.action == "none" and cases.replay(gone, patches).same
     # A text that only a shadow is like has a score of no kind, and says nothing of how scores are made.
     shadows = [replace(waited.decision.cited[0], shadow=True)]
-    planar = replace(waited.decision, plane=True)
+    planar = replace(waited.decision, made_of="positive negative plane")
     cases.record(
         POLICIES,
         [
@@ -240,9 +240,9 @@ def test_verdicts_become_labels_that_calibrate_and_then_it_may_act(desk: Desk, m
         ],
         bank_at=cases.at,
     )
-    assert Review(cases, POLICIES)._scored("abuse", "text") == (True, "")
+    assert Review(cases, POLICIES)._made_of("abuse", "text") == "positive negative plane"
     cases = Cases(desk.audit)
-    cases.record(POLICIES, [("planar", replace(planar, plane=False), evidence)], bank_at=cases.at)
+    cases.record(POLICIES, [("planar", replace(planar, made_of=waited.decision.made_of), evidence)], bank_at=cases.at)
     assert sure.decision.policy_version == policy_version(POLICIES[0])
     # Where scores are made otherwise, by a new version or with a classifier, these labels say nothing of them.
     assert len(Review(cases, POLICIES).labels("abuse", "text")[0]) == 60

@@ -22,11 +22,11 @@ from skips.frames import (
     likeness,
     lined_up,
     loudness,
-    sampled,
     self_likeness,
 )
 from skips.join import Hits, chains, hits
 from skips.patch_index import Patches, PatchIndex
+from skips.products import products
 from tests.skips.catalogue import faster, noisy, over, sound
 
 scales = st.floats(0.9, 1.1)
@@ -42,9 +42,9 @@ def test_lines_compose_and_invert(a: float, b: float, c: float, d: float, at: fl
 
 
 def test_likeness_by_hand() -> None:
-    one = np.array([[3.0, 4.0], [0.0, 2.0]])
-    other = np.array([[3.0, 4.0], [2.0, 0.0]])
-    like, rms = likeness(one, other, over=1)
+    one = np.array([[3.0, 4.0], [0.0, 2.0]], np.float32)
+    other = np.array([[3.0, 4.0], [2.0, 0.0]], np.float32)
+    like, rms = likeness(products(one, np.arange(2), other, np.array([0.0, 1.0])), 2, over=1)
     # 25 / (25 + 8) of the same, 0 of the orthogonal; 5 / √2 and 2 / √2 dB.
     assert like == pytest.approx([25 / 33, 0.0])
     assert rms == pytest.approx([5 / 2**0.5, 2 / 2**0.5])
@@ -57,7 +57,23 @@ def test_evidence_lies_between_the_points_of_its_table() -> None:
 
 def test_rows_between_frames() -> None:
     form = np.array([[0.0], [10.0], [20.0]], np.float32)
-    assert sampled(form, np.array([0.25, 1.5, 2.0])).ravel() == pytest.approx([2.5, 15.0, 20.0])
+    ones = np.ones((3, 1), np.float32)
+    # Beyond the end, the last row.
+    found = products(ones, np.array([0, 1, 2, 2]), form, np.array([0.25, 1.5, 2.0, 7.0]))
+    assert found[0] == pytest.approx([2.5, 15.0, 20.0, 20.0])
+    assert found[1] == pytest.approx(1) and found[2] == pytest.approx([6.25, 225.0, 400.0, 400.0])
+    assert products(ones, np.arange(0), form, np.empty(0)).shape == (3, 0)
+
+
+def test_products_are_those_of_rows_that_were_copied() -> None:
+    rng = np.random.default_rng(5)
+    one, other = (rng.normal(0, 4, (300, 32)).astype(np.float32) for _ in range(2))
+    at, there = np.arange(20, 250), np.arange(20, 250) * 1.02 + 3.7
+    low = np.floor(there).astype(np.int64)
+    share = (there - low)[:, None]
+    mine, theirs = one[at].astype(np.float64), other[low] * (1 - share) + other[low + 1] * share
+    expected = np.stack([(a * b).sum(axis=1) for a, b in ((mine, theirs), (mine, mine), (theirs, theirs))])
+    assert products(one, at, other, there) == pytest.approx(expected, rel=1e-4, abs=1e-2)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=12))
