@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -114,7 +115,29 @@ def open_store(root: Path) -> Any:
         warnings.simplefilter("ignore")
         from feast import FeatureStore
 
-        return FeatureStore(repo_path=str(root / FOLDER))
+        store = FeatureStore(repo_path=str(root / FOLDER))
+    create = store._create_registry
+    store._create_registry = lambda: _told_apart(create())
+    return store
+
+
+def _told_apart(registry: Any) -> Any:
+    """The registry, with an id of its own for every state of the definitions that Feast reads from it.
+
+    Feast remembers what it listed by the definitions' address in memory, their `version_id` and the project. A registry
+    in SQL leaves the second empty and ours all have one project, so that a store that is opened where another one lay
+    in memory would be taken for that one, and rows that are pushed would go there.
+    """
+    read = registry.proto
+
+    def proto() -> Any:
+        found = read()
+        found.version_id = found.version_id or str(uuid.uuid4())
+        return found
+
+    registry.proto = proto
+    registry.cached_registry_proto.version_id = str(uuid.uuid4())
+    return registry
 
 
 def apply(root: Path, release: Mapping[str, Any], extra_models: Mapping[str, Any] | None = None) -> bool:

@@ -38,6 +38,21 @@ def ids(shelf: Shelf) -> list[str]:
     return [row["content_id"] for row in shelf.rows]
 
 
+def test_two_stores_in_one_process_are_not_taken_for_each_other(
+    shelf_and_store: Pair, own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Feast remembers definitions by where they lie in memory, where another store's may lie next: here, all do."""
+    from feast.infra.registry import proto_registry_utils
+
+    monkeypatch.setattr(proto_registry_utils, "id", lambda _: 1, raising=False)
+    for root in (shelf_and_store[1], own_store, shelf_and_store[1]):
+        store = open_store(root)
+        for _ in range(2):  # as read when it is opened, and once more
+            (view,) = [v for v in store.registry.list_feature_views("earmark", allow_cache=True) if v.name == "content"]
+            assert str(view.batch_source.path).startswith(f"{root}/")
+            store.refresh_registry()
+
+
 def test_the_definitions(feast: Any) -> None:
     assert {e.name for e in feast.list_entities()} >= {"content_id", "show_id"}
     assert {s.name for s in feast.list_feature_services()} == {
