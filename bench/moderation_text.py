@@ -47,8 +47,7 @@ class _Held:
 
 
 class _Texts:
-    """The texts as a store has them: vectors of the whole and of sentences, and classifiers' scores. `uses_known` is
-    whether the classifier that ships is one of them."""
+    """The texts as a store has them: vectors of the whole and of sentences, and the profanity classifier's score."""
 
     def __init__(self, texts: Sequence[Labelled], model: Any, profanity: np.ndarray, sentences: bool) -> None:
         self.source = np.array([t.source for t in texts])
@@ -59,16 +58,18 @@ class _Texts:
         self.profanity = profanity
         self.whole, self.parts, self.owner = _vectors(texts, model, sentences)
         self.model, self.model_id = model, model.model_id
-        self.uses_known = True
 
     @property
     def plain(self) -> np.ndarray:
         """The texts of the lists: neither the hard ones nor those that people labelled."""
         return ~self.hard & ~self.people
 
-    def scores(self, asked: np.ndarray, bank: np.ndarray, by_sentence: bool = False) -> np.ndarray:
+    def scores(
+        self, asked: np.ndarray, bank: np.ndarray, *, by_sentence: bool = False, with_known: bool = True
+    ) -> np.ndarray:
         """What `moderation.decisions` makes of the texts `asked`, bool (n,), with those in `bank` as exemplars: each is
-        short enough to be one passage. `by_sentence`, as if each were a part of a long one."""
+        short enough to be one passage. `by_sentence`, as if each were a part of a long one; `with_known`, with what
+        ships."""
         sides = self.whole[bank & self.abusive], self.whole[bank & ~self.abusive]
         plane = Plane.between(*sides)
         wanted = np.flatnonzero(asked)
@@ -82,7 +83,7 @@ class _Texts:
         if plane is not None:
             each += PLANE_WEIGHT * plane.side(rows)
         odds = shipped(KNOWN).log_odds(rows, self.model_id)
-        if odds is not None and self.uses_known:
+        if odds is not None and with_known:
             each += KNOWN_WEIGHT * odds
         worst = np.full(len(wanted), -np.inf)
         np.maximum.at(worst, owner, each)
@@ -180,9 +181,7 @@ def _people(texts: _Texts, ending: str = "") -> list[Row]:
 
     truth, profanity = texts.abusive[texts.people], texts.profanity[texts.people]
     scores = texts.scores(texts.people, texts.plain)
-    texts.uses_known = False
-    without = float(roc_auc_score(truth, texts.scores(texts.people, texts.plain)))
-    texts.uses_known = True
+    without = float(roc_auc_score(truth, texts.scores(texts.people, texts.plain, with_known=False)))
     odds = shipped(KNOWN).log_odds(texts.whole[texts.people], texts.model_id)
     alone = float(roc_auc_score(truth, odds)) if odds is not None else float("nan")
     note = (

@@ -40,8 +40,9 @@ class Known:
 
 
 def worth_asking(odds: np.ndarray) -> np.ndarray:
-    """Which of the log-odds of a whole and its passages, (n,), are worth a look by themselves, bool (n,)."""
-    return np.asarray(odds > ASK_FROM + ASK_MORE * np.log(len(odds)))
+    """Which of the log-odds of a whole and its passages, (1 + passages,), are worth a look by themselves, bool of that
+    shape."""
+    return np.asarray(odds > ASK_FROM + ASK_MORE * np.log(max(len(odds) - 1, 1)))
 
 
 def names() -> list[str]:

@@ -124,11 +124,12 @@ def test_an_exemplar_that_is_near_is_what_is_cited(store: Exemplars, model: Sent
 
 
 def test_of_many_passages_more_is_asked() -> None:
-    """Of one 2.5, of a hundred 2.5 + ln(100) / 2 = 4.80."""
-    assert worth_asking(np.array([2.6])).all() and not worth_asking(np.array([2.4])).any()
-    many = np.zeros(100)
+    """Of one 2.5, of a hundred 2.5 + ln(100) / 2 = 4.80. A short text is its own only passage."""
+    for one in ([2.6], [2.6, 2.6]):
+        assert worth_asking(np.array(one)).all() and not worth_asking(np.array(one) - 0.2).any()
+    many = np.zeros(101)
     many[:2] = 4.7, 4.9
-    assert worth_asking(many).tolist() == [False, True] + [False] * 98
+    assert worth_asking(many).tolist() == [False, True] + [False] * 99
 
 
 def test_what_is_allowed_silences_it(store: Exemplars, model: SentenceEmbedder) -> None:
