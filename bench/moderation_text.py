@@ -67,7 +67,7 @@ class _Texts:
     def scores(
         self, asked: np.ndarray, bank: np.ndarray, *, by_sentence: bool = False, with_known: bool = True
     ) -> np.ndarray:
-        """What `moderation.decisions` makes of the texts `asked`, bool (n,), with those in `bank` as exemplars: each is
+        """What `moderation.judge` makes of the texts `asked`, bool (n,), with those in `bank` as exemplars: each is
         short enough to be one passage. `by_sentence`, as if each were a part of a long one; `with_known`, with what
         ships."""
         sides = self.whole[bank & self.abusive], self.whole[bank & ~self.abusive]

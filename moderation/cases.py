@@ -12,9 +12,10 @@ from moderation import decisions
 from moderation.audit import Audit, Entry, Record
 from moderation.banks import Bank
 from moderation.calibration import Calibration, Threshold
-from moderation.decisions import Calibrated, Decision, Judge, Place, policy_version
+from moderation.decisions import Calibrated, Decision, Place, policy_version
 from moderation.evidence import Evidence, load_arrays, store_arrays
 from moderation.exemplars import Exemplars
+from moderation.judge import Judge
 from moderation.opinions import replayed
 from moderation.policies import Policy, policy_from_dict
 from moderation.statement import statement_of_reasons

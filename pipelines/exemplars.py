@@ -77,7 +77,7 @@ def look_up(
     first, the shadows as well. Raises `CatalogError` and `BadItem`."""
     from embedders.fingerprint import patches
     from moderation.banks import Bank
-    from moderation.decisions import LIKE
+    from moderation.judge import LIKE
 
     if kind_of(path) is None or not path.is_file():
         raise CatalogError(f"{path} is no picture, audio or text")

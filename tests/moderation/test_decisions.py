@@ -13,9 +13,10 @@ from core.storage import open_storage
 from embedders.fingerprint import patches
 from moderation.banks import Bank
 from moderation.calibration import Calibration, Threshold
-from moderation.decisions import WORTH, Calibrated, Decision, Judge, policy_version
+from moderation.decisions import Calibrated, Decision, policy_version
 from moderation.evidence import Evidence, part_arrays
 from moderation.exemplars import Exemplars
+from moderation.judge import WORTH, Judge
 from moderation.likeness import Likeness
 from moderation.policies import Policy, shipped_policies
 from pipelines.match import picture_evidence, picture_hashes

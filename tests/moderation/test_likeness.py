@@ -11,9 +11,9 @@ import pytest
 from core.storage import open_storage
 from embedders.fingerprint import patches
 from moderation.banks import Bank
-from moderation.decisions import Judge
 from moderation.evidence import Evidence
 from moderation.exemplars import Exemplars
+from moderation.judge import Judge
 from moderation.likeness import FEATURE_WEIGHT, PLANE_FROM, PLANE_WEIGHT, Plane, log_odds
 from moderation.policies import shipped_policies
 

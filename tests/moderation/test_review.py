@@ -15,9 +15,10 @@ from moderation import decisions
 from moderation.audit import Audit
 from moderation.banks import Bank
 from moderation.cases import Case, Cases, let_go, withdrawn
-from moderation.decisions import Judge, policy_version
+from moderation.decisions import policy_version
 from moderation.evidence import Evidence
 from moderation.exemplars import Exemplars
+from moderation.judge import Judge
 from moderation.policies import parse_policies
 from moderation.review import Review, kappa, seen_twice
 
