@@ -149,7 +149,7 @@ def _grow(real: list[np.ndarray], hours: tuple[int, ...], scratch: Path) -> _Gro
 def _stored(known: object, scratch: Path, grown: _Grown) -> None:
     """Keeps what is known as a store does, and reads it."""
     from core.storage import open_storage
-    from pipelines.skips import load, save
+    from pipelines.skip_state import load, save
 
     storage = open_storage(scratch / "state")
     save(storage, known)  # type: ignore[arg-type]

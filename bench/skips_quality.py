@@ -70,9 +70,10 @@ def ours(found: list[Show], at_once: bool = True) -> dict[Path, list[Marker]]:
     with tempfile.TemporaryDirectory() as scratch:
 
         def hear(number: int) -> list[tuple[float, float, bool]]:
-            made = frames(decode_audio(episodes[number][1].path).samples)
+            samples = decode_audio(episodes[number][1].path).samples
+            made = frames(samples)
             np.save(f"{scratch}/{number}.npy", made)
-            return silences(made)
+            return silences(made, samples)
 
         with ThreadPoolExecutor(2) as pool:
             silent = dict(enumerate(pool.map(hear, range(len(episodes)))))

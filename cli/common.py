@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,17 @@ def open_run(store: Path | str, source: str = ".") -> Any:
     return Run(storage, "command", source, stored_config(storage, Config()))
 
 
+@contextlib.contextmanager
+def writing(args: argparse.Namespace) -> Iterator[Any]:
+    """The run context of the store that the arguments name, with the writer's lease. Raises `StoreBusy`."""
+    from core import lease
+    from pipelines.inprocess import new_run_id
+
+    run = open_run(local_store(args))
+    with lease.hold(run.storage, new_run_id()):
+        yield run
+
+
 def stored_config(storage: Any, default: Any) -> Any:
     """The configuration of the run that made the active release: a search must use its models."""
     from core.config import Config, build
@@ -58,7 +69,14 @@ def stored_config(storage: Any, default: Any) -> Any:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
+    # A file's name that is no UTF-8 has halves of characters, which only an escape can say.
+    print(text if printable(text) == text else json.dumps(value, indent=2, default=str))
+
+
+def printable(text: str) -> str:
+    """The text with what no encoding can say as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def console(**options: Any) -> Any:
@@ -88,8 +106,16 @@ def table(title: str, columns: list[tuple[str, str]], rows: list[list[Any]]) -> 
     for header, justify in columns:
         made.add_column(header, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
-        made.add_row(*["" if cell is None else escape(str(cell)) for cell in row])
+        made.add_row(*["" if cell is None else escape(printable(str(cell))) for cell in row])
     return made
+
+
+def print_unread(failures: Iterable[tuple[str, str]]) -> None:
+    """A line a file that could not be read, with the reason."""
+    from rich.markup import escape
+
+    for path, reason in failures:
+        console().print(f"[red]could not read[/] {escape(printable(f'{path}: {reason}'))}")
 
 
 @contextlib.contextmanager

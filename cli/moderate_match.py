@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cli.common import console, print_json, progress_bar, table
+from cli.common import console, print_json, print_unread, progress_bar, table
 
 
 def match(args: argparse.Namespace) -> int:
@@ -47,5 +47,4 @@ def _print_matches(root: Path, found: Any, failures: list[dict[str, str]]) -> No
     matched = len({path for path, _ in found.matches})
     title = f"{matched} of {found.files} files match, {found.exemplars} exemplars"
     out.print(table(title, columns, rows) if rows else f"[bold]{title}[/]")
-    for failure in failures:
-        out.print(f"[red]could not read[/] {failure['path']}: {failure['reason']}")
+    print_unread((failure["path"], failure["reason"]) for failure in failures)

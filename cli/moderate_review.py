@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cli.common import console, print_json, progress_bar
-from cli.moderation import SHORT, cases_of, described, print_cases, store_of, writing
+from cli.common import console, print_json, progress_bar, writing
+from cli.moderation import SHORT, cases_of, described, print_cases, store_of
 
 
 def queue(args: argparse.Namespace) -> int:

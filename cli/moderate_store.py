@@ -7,8 +7,8 @@ import getpass
 import sys
 from typing import Any
 
-from cli.common import console, local_store, open_run, print_json, progress_bar, table
-from cli.moderation import SHORT, cases_of, described, print_cases, store_of, writing
+from cli.common import console, local_store, open_run, print_json, print_unread, progress_bar, table, writing
+from cli.moderation import SHORT, cases_of, described, print_cases, store_of
 
 
 def policies(args: argparse.Namespace) -> int:
@@ -80,8 +80,7 @@ def _told_added(args: argparse.Namespace, ids: list[str], failures: list[tuple[s
         console().print(
             f"[bold]{len(ids)}[/] exemplars in {args.bank}; earmark moderate scan matches them with the store"
         )
-        for path, reason in failures:
-            console().print(f"[red]could not read[/] {path}: {reason}")
+        print_unread(failures)
     return 1 if failures and not ids else 0
 
 

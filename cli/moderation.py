@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from cli.common import console, local_store, open_run, table
+from cli.common import console, local_store, table
 
 SHORT = 12  # characters of an id that are shown
 
@@ -53,15 +50,3 @@ def cases_of(args: argparse.Namespace) -> Any:
     from moderation.cases import Cases
 
     return Cases(Audit(store_of(args)))
-
-
-@contextlib.contextmanager
-def writing(args: argparse.Namespace) -> Iterator[Any]:
-    """The store's run context, with the writer's lease. Raises `StoreBusy`."""
-    from core import lease
-    from pipelines.inprocess import new_run_id
-
-    store: Path = local_store(args)
-    run = open_run(store)
-    with lease.hold(run.storage, new_run_id()):
-        yield run

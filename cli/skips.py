@@ -7,7 +7,19 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from cli.common import add_store, console, local_store, near, open_run, print_json, progress_bar, table
+from cli.common import (
+    add_store,
+    console,
+    local_store,
+    near,
+    open_run,
+    print_json,
+    print_unread,
+    printable,
+    progress_bar,
+    table,
+    writing,
+)
 
 HELP = """\
   earmark skips ~/Podcasts               a folder of audio: a file is an episode, a subfolder a show
@@ -31,7 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="tell what repeats in music, mark nothing",
     )
-    parser.add_argument("--export", nargs="+", choices=("chapters", "webvtt", "edl"), metavar="FORMAT", default=[])
+    parser.add_argument(
+        "--export",
+        nargs="+",
+        choices=("chapters", "webvtt", "edl"),
+        metavar="FORMAT",
+        default=[],
+        help="write markers as Podcasting 2.0 chapters, WebVTT or edit lists (chapters, webvtt, edl); after FOLDER",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", default=Path("skips"), help="where exports go (%(default)s)")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a page per show and a picture per episode")
     parser.add_argument(
@@ -39,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="player events (CSV, JSONL or Parquet: content_id, event, from_s, to_s) that raise or lower confidence; a "
-        "store keeps them",
+        "store keeps them, of a FOLDER content_id is the path in it",
     )
     parser.add_argument("--workers", type=int, help="files that are decoded side by side (default: one a core)")
     add_store(parser)
@@ -50,12 +69,18 @@ def run(args: argparse.Namespace) -> int:
 
     if args.workers is not None and args.workers < 1:
         raise ConfigError("--workers must be 1 or more")
-    events = _events(args.events) if args.events is not None else None
-    evidence = None
+    if args.music and (args.export or args.report is not None):
+        raise ConfigError("--export and --report show markers; with --music nothing is marked: use --json")
+    events = evidence = None
+    if args.events is not None:
+        from skips.events import read_events
+
+        events = read_events(args.events)
     if events is not None and args.folder is None:
         from pipelines.skips import add_events
 
-        evidence = add_events(open_run(local_store(args)), events)["evidence"]
+        with writing(args) as context:
+            evidence = add_events(context, events)["evidence"]
     found = _of_folder(args) if args.folder is not None else _of_store(args)
     if events is not None and args.folder is not None:
         from dataclasses import asdict
@@ -79,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
             document["failures"] = [{"path": path, "reason": reason} for path, reason in found.failures]
         if args.music:
             document["repeats"] = found.repeats
+        if written:
+            document["written"] = [str(path) for path in written]
         if evidence is not None:
             document["evidence"] = evidence
         print_json(document)
@@ -87,23 +114,6 @@ def run(args: argparse.Namespace) -> int:
         if evidence is not None:
             _print_evidence(evidence)
     return 1 if found.failures and not found.episodes else 0
-
-
-def _events(path: Path) -> Any:
-    """The table of a file of player events. Raises `CatalogError`."""
-    import pyarrow as pa
-    from pyarrow import csv, json, parquet
-
-    from core.errors import CatalogError
-    from skips.evidence import checked
-
-    readers = {".csv": csv.read_csv, ".jsonl": json.read_json, ".parquet": parquet.read_table}
-    if path.suffix.lower() not in readers:
-        raise CatalogError(f"{path} is none of {', '.join(readers)}")
-    try:
-        return checked(readers[path.suffix.lower()](path))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise CatalogError(f"the events {path} cannot be read: {error}") from error
 
 
 def _print_evidence(evidence: dict[str, Any]) -> None:
@@ -138,7 +148,7 @@ def _write(args: argparse.Namespace, episodes: list[Any], similarities: dict[str
     if args.export:
         from skips.exports import write_exports
 
-        written += write_exports(episodes, args.out, args.export)
+        written += write_exports(episodes, args.out, args.export, as_files=args.folder is not None)
     if args.report is not None:
         from core.storage import LocalStorage
         from skips.exports import file_name
@@ -160,6 +170,8 @@ def _write(args: argparse.Namespace, episodes: list[Any], similarities: dict[str
 
 
 def _print(args: argparse.Namespace, episodes: list[Any], found: Any, written: list[Path]) -> None:
+    from rich.markup import escape
+
     from skips.exports import TITLES, total_s
     from skips.picture import hms
 
@@ -184,16 +196,24 @@ def _print(args: argparse.Namespace, episodes: list[Any], found: Any, written: l
         every = [m for e in episodes for m in e.markers]
         hours = sum(e.duration_s for e in episodes) / 3600
         title = (
-            f"{len(every)} markers in {len(episodes)} episodes, {hours:.1f} hours: "
+            f"{_count(len(every), 'marker')} in {_count(len(episodes), 'episode')}, {hours:.1f} hours: "
             f"{total_s(every, ('auto',)) / 60:.1f} minutes to skip, {total_s(every, ('ask',)) / 60:.1f} to ask about"
         )
         out.print(table(title, columns, rows))
-    for path, reason in found.failures:
-        out.print(f"[red]could not read[/] {path}: {reason}", markup=True)
+        if args.folder is None and not episodes:
+            out.print(
+                "Nothing in this store is an episode with audio: say kind: episode in the catalogue (a file of a "
+                "bare folder is a track, unless its genre is Podcast)"
+            )
+    print_unread(found.failures)
     for path in written[:20]:
-        out.print(f"[bold]Wrote[/] {near(str(path))}")
+        out.print(f"[bold]Wrote[/] {escape(printable(near(str(path))))}")
     if len(written) > 20:
         out.print(f"[bold]Wrote[/] {len(written) - 20} more files beside them")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _places(places: list[dict[str, Any]]) -> str:

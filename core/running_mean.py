@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from core.compiled import njit
 
 
 def less_running_mean(frames: np.ndarray, floor: float, over: int, step: float) -> np.ndarray:
@@ -15,7 +16,7 @@ def less_running_mean(frames: np.ndarray, floor: float, over: int, step: float) 
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _pass(frames, floor, over, step, out):  # type: ignore[no-untyped-def]
     """Sums are of integers, so that nothing is lost on the way."""
     count, bands = frames.shape
@@ -33,7 +34,7 @@ def _pass(frames, floor, over, step, out):  # type: ignore[no-untyped-def]
             sums[b] += np.int32(max(frames[comes, b], floor)) - np.int32(max(frames[goes, b], floor))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _mirrored(i, count):  # type: ignore[no-untyped-def]
     i %= 2 * count
     return i if i < count else 2 * count - 1 - i

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from core.compiled import njit
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def collapse(scores, labels, content_of, total, hidden, k, contents, best, counts, settled):  # type: ignore[no-untyped-def]
     """Fills, for each query, the k best contents of the rows found, best first and equal scores by content.
 

@@ -14,9 +14,10 @@ from functools import cache
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from core.compiled import njit
 from index.onebit import _bits_set as bits_set
 
 PROBE, COMPARE = 1.0, 1.6  # costs of a look-up and of a comparison, both a cache miss or two
@@ -133,7 +134,7 @@ def _fetch(_, array, row):  # type: ignore[no-untyped-def]
     return types.void(array, types.int64), generate
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _slice(codes, row, start, width):  # type: ignore[no-untyped-def]
     """Bits `start` to `start + width` of a code."""
     word, shift = start >> 6, start & 63
@@ -143,7 +144,7 @@ def _slice(codes, row, start, width):  # type: ignore[no-untyped-def]
     return np.int64(value & ((np.uint64(1) << np.uint64(width)) - np.uint64(1)))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _fill(codes, start, width, table, rows):  # type: ignore[no-untyped-def]
     """Sorts the rows of codes by a slice: those of value v are `rows[table[v]:table[v + 1]]`."""
     count = len(codes)
@@ -163,7 +164,7 @@ def _fill(codes, start, width, table, rows):  # type: ignore[no-untyped-def]
     table[len(table) - 1] = count
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _distance(codes, row, queries, number):  # type: ignore[no-untyped-def]
     far = 0
     for k in range(codes.shape[1]):
@@ -171,7 +172,7 @@ def _distance(codes, row, queries, number):  # type: ignore[no-untyped-def]
     return far
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _scan(codes, queries, number, radius, out_query, out_row, out_distance, count):  # type: ignore[no-untyped-def]
     """Compares with all; returns the new count, or -1 where there is no room."""
     for i in range(len(codes)):
@@ -200,7 +201,7 @@ def all_of(codes: np.ndarray, queries: np.ndarray, radius: int) -> tuple[np.ndar
     return query, row, distance
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _look_up(  # type: ignore[no-untyped-def]
     codes,
     queries,

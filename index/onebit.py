@@ -9,8 +9,10 @@ any make (Andoni et al., NIPS 2015); fewer turns leave those of few dimensions i
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from core.compiled import njit
 
 BLOCK = 64  # rows whose words lie side by side, for a register of them to be compared at once
 DEVIATIONS = 5.0  # of the estimate: one in three millions is further off
@@ -45,7 +47,7 @@ def _bits_set(_, word):  # type: ignore[no-untyped-def]
     return types.int64(word), generate
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _rotate(values, flips):  # type: ignore[no-untyped-def]
     """In place; keeps lengths."""
     size = len(values)
@@ -65,7 +67,7 @@ def _rotate(values, flips):  # type: ignore[no-untyped-def]
             width *= 2
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def encode(vectors, first, centre, flips, codes, kept):  # type: ignore[no-untyped-def]
     """Writes the codes of vectors, float32 (n, dim), that are the rows from `first` on."""
     dim, padded = vectors.shape[1], flips.shape[1]
@@ -94,7 +96,7 @@ def encode(vectors, first, centre, flips, codes, kept):  # type: ignore[no-untyp
         kept[VARIANCE, row] = max(0.0, (padded * scale * scale - square) / (padded - 1))
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@njit(nogil=True, fastmath={"reassoc", "contract"})
 def _reach(query, norm, count, centre, flips, codes, kept, reach):  # type: ignore[no-untyped-def]
     """Fills what the score of each row may be at most, all but surely."""
     dim, padded = len(query), flips.shape[1]
@@ -143,7 +145,7 @@ def _reach(query, norm, count, centre, flips, codes, kept, reach):  # type: igno
             reach[first + r] = estimate + np.sqrt(spread * kept[VARIANCE, first + r] + coarse * scale * scale)
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@njit(nogil=True, fastmath={"reassoc", "contract"})
 def _product(query, vector):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for i in range(len(query)):
@@ -151,7 +153,7 @@ def _product(query, vector):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _sink(value, owner, size, at):  # type: ignore[no-untyped-def]
     """Restores a heap, least first, where the value at a place has grown."""
     while 2 * at + 1 < size:
@@ -165,7 +167,7 @@ def _sink(value, owner, size, at):  # type: ignore[no-untyped-def]
         at = child
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _offer(score, content, k, value, owner, size, held):  # type: ignore[no-untyped-def]
     """Takes a content among the k best, a heap; returns how many they are."""
     if held[content]:
@@ -191,7 +193,7 @@ def _offer(score, content, k, value, owner, size, held):  # type: ignore[no-unty
     return size
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def nearest(query, k, floor, matrix, count, content_of, total, dead, hidden, centre, flips, codes, kept):  # type: ignore[no-untyped-def]
     """(contents, scores) of the k best contents, and of those whose score equals the k-th, in no order; none below
     `floor`.

@@ -70,12 +70,13 @@ def match_folder(
     """
     one_algebra_thread()
     bank, folder = bank.expanduser().absolute(), folder.expanduser().absolute()
-    exemplars, files = files_under(bank, kind_of), files_under(folder, kind_of)
+    closed: list[tuple[Path, str]] = []
+    exemplars, files = files_under(bank, kind_of, closed), files_under(folder, kind_of, closed)
     for place, found in ((bank, exemplars), (folder, files)):
         if not found:
             raise CatalogError(f"the folder {place} holds no pictures, audio or texts")
     kinds = {kind_of(path) for path in exemplars}
-    result = FolderMatches([], [], len(files), len(exemplars))
+    result = FolderMatches([], closed, len(files), len(exemplars))
     look = Looker(limits)
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         banks = _banked(bank, _looked(pool, look, exemplars, result, told, "read the bank"), look)

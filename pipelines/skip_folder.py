@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from skips.detect import Detector, Recording
 from skips.markers import MarkedEpisode, Marker
 from skips.words import Sentence, captions
 
+# What is wrong with one file; a full disk is wrong with all of them.
+UNREADABLE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ESTALE}
 MAX_CAPTIONS_BYTES = 16 * 1024**2
 Told = Callable[[str, int, int], None]  # label, done since the last call, items in all
 
@@ -67,11 +70,13 @@ def skip_folder(
 
     one_algebra_thread()
     folder = folder.expanduser().absolute()
-    files = list(audio_files(folder))
+    closed: list[tuple[Path, str]] = []
+    files = audio_files(folder, closed)
     if not files:
-        raise CatalogError(f"the folder {folder} holds no audio files")
+        raise CatalogError(f"the folder {folder} holds no audio files" + (" that can be reached" if closed else ""))
     with _scratch() as scratch:
         heard, failures = _hear_all(files, scratch, workers or os.cpu_count() or 1, limits, told)
+        failures = sorted([*closed, *failures])
         recordings = [
             Recording(
                 number,
@@ -87,8 +92,11 @@ def skip_folder(
             for number, one in enumerate(heard)
         ]
         detector = Detector(lambda number: np.load(heard[number].frames, mmap_mode="r"), patches)
-        told("compare", 0, len(recordings))
-        detector.add(recordings, lambda done, total: told("compare", done, 0))
+        # Episodes of the very same bytes are one recording: copies would bear each other witness.
+        first: dict[str, int] = {}
+        alone = [r for r in recordings if music or first.setdefault(r.audio_sha256, r.number) == r.number]
+        told("compare", 0, len(alone))
+        detector.add(alone, lambda done, total: told("compare", done, 0))
         said = {} if music else {n: own for n, one in enumerate(heard) if (own := spoken(one.path))}
         markers = decide(
             detector.known,
@@ -96,36 +104,44 @@ def skip_folder(
             lambda recording, *span: kind_cues(said.get(recording.number, ()), *span),
             host_read=_host_read(said),
         )
-        episodes = [
-            MarkedEpisode(
-                r.content_id, r.path, r.audio_sha256, r.duration_s, tuple(markers.get(r.number, ())), r.show, r.title
-            )
-            for r in recordings
-        ]
+        heard_as = {r.number: first.get(r.audio_sha256, r.number) for r in recordings}
+        episodes = []
+        for r in recordings:
+            found_in = tuple(markers.get(heard_as[r.number], ()))
+            bound = r.audio_sha256, r.duration_s, found_in
+            episodes.append(MarkedEpisode(r.content_id, r.path, *bound, r.show, r.title))
         found = FolderSkips(episodes, [(p.relative_to(folder).as_posix(), reason) for p, reason in failures])
         if curves:
-            found.similarities = {r.content_id: similarity(detector, r.number) for r in recordings}
+            curves_of = {r.number: similarity(detector, r.number) for r in alone}
+            found.similarities = {r.content_id: curves_of[heard_as[r.number]] for r in recordings}
         if music:
             found.repeats = repeats(detector.known)
     return found
 
 
-def audio_files(folder: Path) -> Iterator[Path]:
+def audio_files(folder: Path, closed: list[tuple[Path, str]] | None = None) -> list[Path]:
     """The audio files under a folder, in the order that people count; hidden ones are left out."""
     from catalog.folder import AUDIO
 
-    yield from files_under(folder, lambda path: path.suffix.lower() in AUDIO)
+    return files_under(folder, lambda path: path.suffix.lower() in AUDIO, closed)
 
 
-def files_under(folder: Path, wanted: Callable[[Path], object]) -> list[Path]:
-    """The files under a folder that are wanted, in the order that people count; hidden ones are left out. Raises
-    `CatalogError`."""
+def files_under(
+    folder: Path, wanted: Callable[[Path], object], closed: list[tuple[Path, str]] | None = None
+) -> list[Path]:
+    """The files under a folder that are wanted, in the order that people count; hidden ones are left out. Folders in it
+    that cannot be read are told in `closed`, with the reason. Raises `CatalogError`."""
     if not folder.is_dir():
         raise CatalogError(f"{folder} is not a folder")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise CatalogError(f"the folder {folder} cannot be read")
-    found = []
-    for home, folders, names in os.walk(folder):
+    found: list[Path] = []
+
+    def told(error: OSError) -> None:
+        if closed is not None:
+            closed.append((Path(error.filename), f"unreadable: {error.strerror}"))
+
+    for home, folders, names in os.walk(folder, onerror=told):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(home, name) for name in names if not name.startswith(".") and wanted(Path(name))]
     return sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
@@ -179,6 +195,10 @@ def _hear_all(
                     heard.append(result.result())
                 except BadItem as error:
                     failures.append((path, f"{error.reason}: {error.detail}"))
+                except OSError as error:
+                    if error.errno not in UNREADABLE:
+                        raise
+                    failures.append((path, f"unreadable: {error.strerror}"))
                 told("listen", 1, 0)
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -195,4 +215,4 @@ def _hear(path: Path, frames_path: Path, limits: MediaLimits) -> _Heard:
     audio = decode_audio(path, limits=limits)
     found = frames(audio.samples)
     np.save(frames_path, found, allow_pickle=False)
-    return _Heard(path, sha256_of(path), audio.duration_s, frames_path, silences(found))
+    return _Heard(path, sha256_of(path), audio.duration_s, frames_path, silences(found, audio.samples))

@@ -18,7 +18,7 @@ from core.features import SPEECH, WORDS
 from core.keys import REMOVED
 from core.tables import decode, encode
 from pipelines.context import Run
-from pipelines.skips import SAID
+from pipelines.skip_state import SAID
 from skips.cues import kind_cues
 from skips.detect import Known, Recording
 from skips.markers import Marker

@@ -6,15 +6,15 @@ import hashlib
 import json
 import re
 import time
-import uuid
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.features import CONTENT, FINGERPRINT, SEGMENTS, SKIPS, SPEECH
@@ -23,6 +23,7 @@ from core.storage import Storage
 from core.tables import Tables, decode, encode, now_us, read_beside, rows_to_table
 from core.threads import one_algebra_thread
 from pipelines.context import Run, newest_catalog
+from pipelines.skip_state import load, save
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,14 +32,9 @@ if TYPE_CHECKING:
     from skips.decide import Music
     from skips.detect import Detector, Known, Recording
     from skips.evidence import Agreement
-    from skips.markers import Marker
-    from skips.patch_index import PatchIndex
+    from skips.markers import MarkedEpisode
 
-FOLDER = "skips"
-CURRENT = f"{FOLDER}/current.json"
 EVENTS = "evidence"  # folder of player events
-SAID = f"{FOLDER}/said.parquet"  # pipelines.skip_words
-STATE_VERSION = 1  # raised when what is kept can no longer be read; then everything is found anew
 MARKER_FIELDS = ("kind", "start_s", "end_s", "confidence", "occurrences", "motif_id", "action", "source")
 
 
@@ -46,22 +42,22 @@ def step(run: Run) -> dict[str, Any]:
     """Takes in new and replaced audio, withdraws what is gone, and commits the markers that changed."""
     started = time.perf_counter()
     one_algebra_thread()
-    detector, gone, fresh = _changes(run)
-    if gone:
-        detector.remove(gone)
-    if fresh:
-        run.progress("skips", 0, len(fresh))
-        detector.add(fresh, lambda done, total: run.progress("skips", done, 0))
-    if gone or fresh:
+    detector, changes = _changes(run)
+    if changes.gone:
+        detector.remove(changes.gone)
+    if changes.fresh:
+        run.progress("skips", 0, len(changes.fresh))
+        detector.add(changes.fresh, lambda done, total: run.progress("skips", done, 0))
+    if changes.gone or changes.fresh or changes.moved:
         save(run.storage, detector.known)
-    markers, agreed = _decided(run, detector.known)
-    changed = _commit(run, detector.known, markers)
+    episodes, agreed = _decided(run, detector.known, _bearers(run.tables))
+    changed = _commit(run, episodes)
     summary = {
-        "episodes": len(markers),
-        "markers": sum(map(len, markers.values())),
+        "episodes": len(episodes),
+        "markers": sum(len(e.markers) for e in episodes),
         "motifs": sum(bool(m.occurrences) for m in detector.known.motifs),
-        "new": len(fresh),
-        "withdrawn": len(gone),
+        "new": len(changes.fresh),
+        "withdrawn": len(changes.gone),
         "changed": changed,
         "evidence": None if agreed is None else asdict(agreed),
         "seconds": time.perf_counter() - started,
@@ -70,41 +66,83 @@ def step(run: Run) -> dict[str, Any]:
     return summary
 
 
-def _changes(run: Run) -> tuple[Detector, set[int], list[Recording]]:
-    """The detector as it was left, the numbers of recordings that are gone or replaced, and the new ones."""
+@dataclass
+class _Changes:
+    """The numbers of recordings that are gone or replaced, the new ones, and whether any stands for another content."""
+
+    gone: set[int] = field(default_factory=set)
+    fresh: list[Recording] = field(default_factory=list)
+    moved: bool = False
+
+
+def _changes(run: Run) -> tuple[Detector, _Changes]:
+    """The detector as it was left, and what changed since. Episodes of the very same audio are one recording: copies
+    would bear each other witness."""
     from embedders.fingerprint import patches
     from skips.detect import Detector, Recording
 
-    known = load(run.storage)
+    known, found = load(run.storage), _Changes()
     described = _described(run.tables)
-    heard = run.tables.latest(FINGERPRINT, ["audio_sha256", "duration_s"]).to_pylist()
-    alive = {row["content_id"]: row for row in heard if row[WORK_KEY] != REMOVED and row["content_id"] in described}
-    gone: set[int] = set()
-    present: set[str] = set()
+    alive = _alive(run.tables, described)
+    bearers = _bearers(run.tables)
+    taken: set[str] = set()
+
+    def sound(content_id: str) -> str:
+        return content_id if described[content_id]["kind"] == "track" else alive[content_id]["audio_sha256"]
+
     for number, recording in list(known.recordings.items()):
-        row = alive.get(recording.content_id)
-        if row is None or row["audio_sha256"] != recording.audio_sha256:
-            gone.add(number)
+        content_id = _bearer(recording, bearers, alive)
+        if content_id is None or sound(content_id) in taken:
+            found.gone.add(number)
             continue
-        present.add(recording.content_id)
-        known.recordings[number] = replace(recording, **described[recording.content_id])
-    number = known.next_number
-    fresh = []
-    for content_id in sorted(set(alive) - present, key=lambda c: (described[c]["show"], described[c]["order"])):
-        row = alive[content_id]
-        about = described[content_id]
-        fresh.append(Recording(number, content_id, row["audio_sha256"], row["duration_s"], **about))
-        number += 1
+        taken.add(sound(content_id))
+        found.moved |= content_id != recording.content_id
+        known.recordings[number] = replace(recording, content_id=content_id, **described[content_id])
+    for content_id in (c for c in described if c in alive):
+        if sound(content_id) not in taken:
+            taken.add(sound(content_id))
+            number = known.next_number + len(found.fresh)
+            own = alive[content_id]
+            about = described[content_id]
+            found.fresh.append(Recording(number, content_id, own["audio_sha256"], own["duration_s"], **about))
     frames = Frames(run.tables, known)
-    for recording in fresh:
-        frames.ids[recording.number] = recording.content_id
-    return Detector(frames, patches, known), gone, fresh
+    frames.ids |= {recording.number: recording.content_id for recording in found.fresh}
+    return Detector(frames, patches, known), found
+
+
+def _alive(tables: Tables, described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The hash and the length of the audio of contents that are described, as it was last heard."""
+    heard = tables.latest(FINGERPRINT, ["audio_sha256", "duration_s"]).to_pylist()
+    return {row["content_id"]: row for row in heard if row[WORK_KEY] != REMOVED and row["content_id"] in described}
+
+
+def _bearers(tables: Tables, without: Container[str] = ()) -> dict[str, list[str]]:
+    """Hash of audio → the episodes that have it."""
+    described = _described(tables)
+    alive = _alive(tables, described)
+    found: dict[str, list[str]] = defaultdict(list)
+    for content_id, about in described.items():
+        if content_id in alive and about["kind"] != "track" and content_id not in without:
+            found[alive[content_id]["audio_sha256"]].append(content_id)
+    return found
+
+
+def _bearer(
+    recording: Recording, bearers: Mapping[str, Sequence[str]], alive: Mapping[str, dict[str, Any]]
+) -> str | None:
+    """The content that a recording stands for: its own, or another that has the same audio; None without any."""
+    own = alive.get(recording.content_id)
+    if own is not None and own["audio_sha256"] == recording.audio_sha256:
+        return recording.content_id
+    others = bearers.get(recording.audio_sha256, ()) if recording.kind != "track" else ()
+    return next(iter(others), None)
 
 
 def _described(tables: Tables) -> dict[str, dict[str, Any]]:
-    """Show, order in it, title and kind of every content that is not removed."""
-    rows = tables.latest(CONTENT, ["kind", "title", "show_id", "published_at"]).to_pylist()
-    rows = [row for row in rows if row[WORK_KEY] != REMOVED]
+    """Show, order in it, title and kind of every content that is not removed and has audio, in the order of shows and
+    their episodes."""
+    rows = tables.latest(CONTENT, ["kind", "title", "show_id", "published_at", "has_audio"]).to_pylist()
+    rows = [row for row in rows if row[WORK_KEY] != REMOVED and row["has_audio"]]
     rows.sort(key=lambda r: (r["show_id"] or "", r["published_at"] or r[EVENT], natural(r["content_id"])))
     return {
         row["content_id"]: {
@@ -151,8 +189,10 @@ def _silences(tables: Tables, known: Known) -> dict[int, list[tuple[float, float
     return found
 
 
-def _decided(run: Run, known: Known) -> tuple[dict[int, Sequence[Marker]], Agreement | None]:
-    """The markers of all episodes, weighed by what listeners did where the store has their events; and how well
+def _decided(
+    run: Run, known: Known, bearers: Mapping[str, Sequence[str]]
+) -> tuple[list[MarkedEpisode], Agreement | None]:
+    """All episodes with their markers, weighed by what listeners did where the store has their events; and how well
     confidence foretells events that were left out."""
     from pipelines.skip_words import said
     from skips.decide import decide
@@ -162,16 +202,16 @@ def _decided(run: Run, known: Known) -> tuple[dict[int, Sequence[Marker]], Agree
     spoken = said(run)
     silent = _silences(run.tables, known)
     markers = decide(known, silent, spoken.cues, _music(run.tables), spoken.host_read(known))
+    episodes = []
+    for number, found in markers.items():
+        recording = known.recordings[number]
+        for content_id in bearers.get(recording.audio_sha256, ()):
+            bound = recording.audio_sha256, recording.duration_s, tuple(found)
+            episodes.append(MarkedEpisode(content_id, "", *bound))
     events = stored_events(run.storage)
     if events is None:
-        return dict(markers), None
-    about = known.recordings
-    episodes = [
-        MarkedEpisode(about[n].content_id, "", about[n].audio_sha256, about[n].duration_s, tuple(found))
-        for n, found in markers.items()
-    ]
-    counted = weighed(episodes, events)
-    return {n: e.markers for n, e in zip(markers, counted, strict=True)}, agreement(episodes, events)
+        return episodes, None
+    return weighed(episodes, events), agreement(episodes, events)
 
 
 def stored_events(storage: Storage) -> pa.Table | None:
@@ -181,16 +221,33 @@ def stored_events(storage: Storage) -> pa.Table | None:
 
 
 def add_events(run: Run, events: pa.Table) -> dict[str, Any]:
-    """Keeps a table of player events and weighs the markers by it; online they change with the next run. The same
-    table again changes nothing. Raises `CatalogError` as `skips.evidence.checked` does."""
-    from skips.evidence import checked
+    """Keeps a table of player events and weighs the markers by it; online they change with the next run. Events that
+    the store has already change nothing. Call it under the writer's lease. Raises `CatalogError` as
+    `skips.events.checked` does."""
+    from skips.events import beyond, checked
 
-    data = encode(checked(events))
-    run.storage.write(f"{EVENTS}/{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
-    known = load(run.storage)
-    markers, agreed = _decided(run, known)
-    changed = _commit(run, known, markers)
+    events, held = checked(events), stored_events(run.storage)
+    fresh = events if held is None else beyond(events, held)
+    if len(fresh):
+        data = encode(fresh)
+        run.storage.write(f"{EVENTS}/{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
+    episodes, agreed = _decided(run, load(run.storage), _bearers(run.tables))
+    changed = _commit(run, episodes)
     return {"changed": changed, "evidence": None if agreed is None else asdict(agreed)}
+
+
+def _erase_events(storage: Storage, content_ids: Iterable[str]) -> None:
+    """Erases what listeners did to some contents."""
+    ids = pa.array(sorted(content_ids), pa.string())
+    for entry in storage.entries(EVENTS):
+        events = decode(storage.read(entry.path))
+        theirs = pc.is_in(events["content_id"], value_set=ids)
+        if not pc.any(theirs).as_py():
+            continue
+        if pc.all(theirs).as_py():
+            storage.delete(entry.path)
+        else:
+            storage.write(entry.path, encode(events.filter(pc.invert(theirs))))
 
 
 def _music(tables: Tables) -> Music:
@@ -211,28 +268,25 @@ def _music(tables: Tables) -> Music:
     return share
 
 
-def _commit(run: Run, known: Known, markers: Mapping[int, Sequence[Marker]]) -> int:
+def _commit(run: Run, episodes: Sequence[MarkedEpisode]) -> int:
     """Commits the rows of episodes whose markers are others than those in the store; returns how many."""
-    from skips.markers import ALGORITHM
-
     latest = run.tables.latest(SKIPS, [])
     keys = dict(zip(latest["content_id"].to_pylist(), latest[WORK_KEY].to_pylist(), strict=True))
     created = now_us()
-    rows, current = [], set()
-    for number, found in markers.items():
-        recording = known.recordings[number]
-        current.add(recording.content_id)
+    rows = []
+    for episode in episodes:
         features = {
-            "audio_sha256": recording.audio_sha256,
-            "audio_duration_s": recording.duration_s,
-            "algorithm": ALGORITHM,
-            **{f"marker_{name}": [getattr(m, name) for m in found] for name in MARKER_FIELDS},
+            "audio_sha256": episode.audio_sha256,
+            "audio_duration_s": episode.duration_s,
+            "algorithm": episode.algorithm,
+            **{f"marker_{name}": [getattr(m, name) for m in episode.markers] for name in MARKER_FIELDS},
         }
-        key = work_key("skips", 1, ALGORITHM, {name: _rounded(value) for name, value in features.items()})
-        if keys.get(recording.content_id) != key:
+        key = work_key("skips", 1, episode.algorithm, {name: _rounded(value) for name, value in features.items()})
+        if keys.get(episode.content_id) != key:
             stamp = {EVENT: created, CREATED: created, WORK_KEY: key}
-            rows.append({"content_id": recording.content_id, **features, **stamp})
-    # Of audio that can no longer be read, nothing is known.
+            rows.append({"content_id": episode.content_id, **features, **stamp})
+    current = {episode.content_id for episode in episodes}
+    # What was removed, or names no audio any more. Of audio that cannot be read the old markers stay, bound to the old.
     empty = {EVENT: created, CREATED: created, WORK_KEY: REMOVED}
     rows += [{"content_id": c, **empty} for c, key in keys.items() if c not in current and key != REMOVED]
     if rows:
@@ -258,10 +312,10 @@ def stored_skips(run: Run, *, music: bool = False, curves: bool = False) -> Fold
 
     columns = [f"marker_{name}" for name in MARKER_FIELDS]
     rows = run.tables.latest(SKIPS, ["audio_sha256", "audio_duration_s", "algorithm", *columns]).to_pylist()
-    about = {row["content_id"]: row for row in run.tables.latest(CONTENT, ["title", "show_id"]).to_pylist()}
-    paths = _paths(run)
+    about, paths = _described(run.tables), _paths(run)
+    place = {content_id: number for number, content_id in enumerate(about)}
     episodes = []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: place.get(row["content_id"], len(place))):
         if row[WORK_KEY] == REMOVED:
             continue
         content_id = row["content_id"]
@@ -274,8 +328,8 @@ def stored_skips(run: Run, *, music: bool = False, curves: bool = False) -> Fold
                 row["audio_sha256"],
                 row["audio_duration_s"],
                 markers,
-                own.get("show_id") or "",
-                own.get("title") or "",
+                own.get("show", ""),
+                own.get("title", ""),
                 row["algorithm"],
             )
         )
@@ -287,7 +341,10 @@ def stored_skips(run: Run, *, music: bool = False, curves: bool = False) -> Fold
         found.repeats = repeats(known)
     if curves:
         detector = Detector(Frames(run.tables, known), patches, known)
-        found.similarities = {r.content_id: similarity(detector, n) for n, r in known.recordings.items()}
+        bearers = _bearers(run.tables)
+        for number, recording in known.recordings.items():
+            curve = similarity(detector, number)
+            found.similarities |= dict.fromkeys(bearers.get(recording.audio_sha256, ()), curve)
     return found
 
 
@@ -308,21 +365,29 @@ def _located(root: Path, uri: str) -> str:
 
 
 def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
-    """Withdraws the support of removed contents at once. With `erase` their sound goes as well: the clips of motifs
-    are taken from other occurrences, and a motif that has none is forgotten."""
-    known = load(run.storage)
-    gone = {n for n, r in known.recordings.items() if r.content_id in set(content_ids)}
-    ids = {n: r.content_id for n, r in known.recordings.items()}
+    """Withdraws the support of removed contents at once. With `erase` their sound goes as well, and what listeners did
+    to them: the clips of motifs are taken from other occurrences, and a motif that has none is forgotten."""
     from embedders.fingerprint import patches
     from skips.detect import Detector
     from skips.motifs import clipped_anew
 
-    frames = Frames(run.tables, known)
-    frames.ids = ids
-    detector = Detector(frames, patches, known)
+    ids = set(content_ids)
+    known, bearers = load(run.storage), _bearers(run.tables, without=ids)
+    gone = set()
+    moved = False
+    for number, recording in list(known.recordings.items()):
+        if recording.content_id in ids:
+            others = bearers.get(recording.audio_sha256, ())
+            if others and recording.kind != "track":
+                known.recordings[number] = replace(recording, content_id=others[0])
+                moved = True
+            else:
+                gone.add(number)
+    detector = Detector(Frames(run.tables, known), patches, known)
     if gone:
         detector.remove(gone)
     if erase:
+        _erase_events(run.storage, ids)
         alive = set(known.recordings)
         kept = []
         for motif in known.motifs:
@@ -330,63 +395,6 @@ def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
                 kept.append(motif)
         known.motifs[:] = kept
         detector.rebuild()
-    if gone or erase:
+    if gone or moved or erase:
         save(run.storage, known)
-        _commit(run, known, _decided(run, known)[0])
-
-
-def save(storage: Storage, known: Known) -> None:
-    """Writes everything anew but unchanged index parts, and points at it; what nothing points at goes afterwards."""
-    from skips.tables import motifs_to_tables, part_to_bytes, recordings_to_table
-
-    stamp = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
-    files: dict[str, Any] = {}
-    motifs, occurrences = motifs_to_tables(known.motifs)
-    tables = (("recordings", recordings_to_table(known.recordings)), ("motifs", motifs), ("occurrences", occurrences))
-    for name, table in tables:
-        files[name] = f"{FOLDER}/{stamp}-{name}.parquet"
-        storage.write(files[name], encode(table))
-    indexes = [*known.parts, *([known.bank] if known.bank is not None else [])]
-    for number, part in enumerate(indexes):
-        if not part.stored:
-            part.stored = (f"{FOLDER}/{stamp}-{number}.faiss", f"{FOLDER}/{stamp}-{number}-rows.parquet")
-            for path, data in zip(part.stored, part_to_bytes(part), strict=True):
-                storage.write(path, data)
-    files["parts"] = [list(part.stored) for part in known.parts]
-    files["bank"] = None if known.bank is None else list(known.bank.stored)
-    pointer = {"version": STATE_VERSION, "next_number": known.next_number, "banked": known.banked, **files}
-    storage.write(CURRENT, json.dumps(pointer, indent=1).encode())
-    held = {CURRENT, SAID, *(files[name] for name, _ in tables), *(path for part in indexes for path in part.stored)}
-    for entry in storage.entries(FOLDER):
-        if entry.path not in held:
-            storage.delete(entry.path)
-
-
-def load(storage: Storage) -> Known:
-    """What is known of the store's repeats; nothing, before the first run and after a change of format."""
-    from skips.detect import Known
-    from skips.tables import motifs_from_tables, part_from_bytes, recordings_from_table
-
-    try:
-        pointer = json.loads(storage.read(CURRENT))
-    except FileNotFoundError:
-        return Known()
-    if pointer["version"] != STATE_VERSION:
-        return Known(next_number=pointer["next_number"])
-    recordings, motifs, occurrences = (
-        decode(storage.read(pointer[n])) for n in ("recordings", "motifs", "occurrences")
-    )
-
-    def stored(paths: Sequence[str]) -> PatchIndex:
-        part = part_from_bytes(*(storage.read(path) for path in paths))
-        part.stored = tuple(paths)
-        return part
-
-    return Known(
-        recordings_from_table(recordings),
-        motifs_from_tables(motifs, occurrences),
-        [stored(pair) for pair in pointer["parts"]],
-        pointer["next_number"],
-        stored(pointer["bank"]) if pointer.get("bank") else None,
-        pointer.get("banked", 0),
-    )
+        _commit(run, _decided(run, known, bearers)[0])

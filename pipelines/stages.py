@@ -86,7 +86,7 @@ def fingerprint_stage() -> Stage:
         rows = []
         for audio in batch:
             found = frames(audio.samples)
-            silent = silences(found)
+            silent = silences(found, audio.samples)
             rows.append(
                 {
                     "audio_sha256": audio.sha256,
@@ -100,7 +100,7 @@ def fingerprint_stage() -> Stage:
             )
         return rows
 
-    return Stage("fingerprint", "audio", FINGERPRINT, FINGERPRINT_ID, 1, run)
+    return Stage("fingerprint", "audio", FINGERPRINT, FINGERPRINT_ID, 2, run)
 
 
 def keypoints_stage() -> Stage:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from skips.detect import Known, Recording
 from skips.frames import FRAME_S
+from skips.hostread import CUED
 from skips.kinds import Heard, kind_of, recapped
 from skips.markers import Marker
 from skips.motifs import Motif, Occurrence
+from skips.versions import versions
 
 AUTO_OCCURRENCES = 3  # of a motif that may be skipped unasked
 AUTO_LIKENESS = 0.6  # of an occurrence that may
@@ -44,21 +47,21 @@ def decide(
     `silences` are (start, end, steady) by recording, `cues` and `music` tell of a span what is said and how much of it
     is music, `host_read` are the ads that the transcript shows. Tracks get none: what repeats in music is music.
     """
-    sizes = Counter(r.show for r in known.recordings.values())
-    told = [(motif, heard) for motif in known.motifs if (heard := _heard(motif, known, cues, music))]
-    kinds: dict[str, tuple[list[str], float]] = {}
+    sizes = Counter(r.show for r in known.recordings.values() if r.kind != "track")
+    same = versions(known, silences)
+    told = [(motif, heard) for motif in known.motifs if (heard := _heard(motif, known, same, cues, music))]
+    kinds: dict[str, list[str]] = {}
     intros: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for motif, heard in told:
-        kind, sure = kind_of(heard, sizes)
-        kinds[motif.motif_id] = [kind] * len(heard), sure
+        kind, _ = kind_of(heard, sizes)
+        kinds[motif.motif_id] = [kind] * len(heard)
         if kind == "intro" and len(heard) > 2:
             for h in heard:
                 intros[h.recording].append((h.start_s, h.end_s))
     found: dict[int, list[Marker]] = defaultdict(list)
     for motif, heard in told:
-        names, sure = kinds[motif.motif_id]
-        names = recapped(heard, intros) or names
-        count = support(motif, known)
+        names = recapped(heard, intros) or kinds[motif.motif_id]
+        count = support(motif, known, same)
         # What is heard twice is a repeat by chance half as surely as what is heard three times.
         repeated = 1 - 0.5 ** (count - 1)
         for h, name, occurrence in zip(heard, names, _occurrences(motif, known), strict=True):
@@ -71,27 +74,41 @@ def decide(
             found[h.recording].append(marker)
     return {
         number: ordered(
-            found[number], silences.get(number, ()), (host_read or {}).get(number, ()), recording.duration_s
+            found[number],
+            silences.get(number, ()),
+            (host_read or {}).get(number, ()),
+            recording.duration_s,
+            partial(_names_an_ad, cues, recording),
         )
         for number, recording in known.recordings.items()
         if recording.kind != "track"
     }
 
 
-def support(motif: Motif, known: Known) -> int:
-    """How often a motif is heard; parts of it count as what they are of the whole."""
-    shares = sum(o.part[1] - o.part[0] for o in _occurrences(motif, known))
-    return max(1, round(shares))
+def support(motif: Motif, known: Known, same: Mapping[int, int]) -> int:
+    """How often a motif is heard; parts of it count as what they are of the whole, and of versions of one episode
+    (`skips.versions`) that which has it most often."""
+    shares: dict[int, float] = defaultdict(float)
+    for o in _occurrences(motif, known):
+        shares[o.recording] += o.part[1] - o.part[0]
+    most: dict[int, float] = defaultdict(float)
+    for recording, share in shares.items():
+        most[same[recording]] = max(most[same[recording]], share)
+    return max(1, round(sum(most.values())))
+
+
+def _names_an_ad(cues: Cues, recording: Recording, start_s: float, end_s: float) -> bool:
+    return cues(recording, start_s, end_s).get("ad", 0.0) >= CUED
 
 
 def _occurrences(motif: Motif, known: Known) -> list[Occurrence]:
     return [o for o in motif.occurrences if known.recordings[o.recording].kind != "track"]
 
 
-def _heard(motif: Motif, known: Known, cues: Cues, music: Music) -> list[Heard]:
-    """A motif's occurrences in episodes; none unless it is heard in two of them."""
+def _heard(motif: Motif, known: Known, same: Mapping[int, int], cues: Cues, music: Music) -> list[Heard]:
+    """A motif's occurrences in episodes; none unless it is heard in two of them that are not versions of one."""
     places = _occurrences(motif, known)
-    if len({o.recording for o in places}) < 2:
+    if len({same[o.recording] for o in places}) < 2:
         return []
     found = []
     for o in places:
@@ -108,8 +125,11 @@ def ordered(
     silent: Sequence[tuple[float, float, bool]],
     host_read: Sequence[Marker],
     duration_s: float,
+    cued: Callable[[float, float], bool] = lambda start_s, end_s: True,
 ) -> list[Marker]:
-    """An episode's markers without overlap: repeats before silence, silence before words, the most heard first."""
+    """An episode's markers without overlap and within its audio: repeats before silence, silence before words, the most
+    heard first. `cued` tells whether words between two times name an ad: what repeats leave of one that a host reads
+    may have none."""
     kept: list[Marker] = []
     for marker in sorted(repeated, key=lambda m: (m.action != "auto", -m.occurrences, m.start_s)):
         kept += _outside(marker, kept, LEAST_S)
@@ -119,7 +139,10 @@ def ordered(
             Marker("silence", start, min(end, duration_s), confidence, 1, "", action, "silence"), kept, SILENCE_S
         )
     for marker in host_read:
-        kept += _outside(marker, kept, LEAST_S)
+        if marker.start_s < duration_s:  # captions may be of a longer cut
+            inside = replace(marker, end_s=min(marker.end_s, duration_s))
+            left = _outside(inside, kept, LEAST_S)
+            kept += [piece for piece in left if piece == marker or cued(piece.start_s, piece.end_s)]
     return sorted(kept, key=lambda m: m.start_s)
 
 

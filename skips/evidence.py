@@ -7,30 +7,19 @@ A marker's confidence is the mean of a beta distribution worth `PRIOR` events; e
 from __future__ import annotations
 
 import math
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from core.errors import CatalogError
 from skips.markers import MarkedEpisode, Marker
 
-EVENTS = pa.schema(
-    [
-        pa.field("content_id", pa.string(), nullable=False),
-        pa.field("event", pa.string(), nullable=False),  # skip, seek, undo, play
-        pa.field("from_s", pa.float64(), nullable=False),
-        pa.field("to_s", pa.float64(), nullable=False),
-        pa.field("listener", pa.string()),
-        pa.field("audio_sha256", pa.string()),
-    ]
-)
-KINDS = ("skip", "seek", "undo", "play")
 PRIOR = 10.0  # events that a marker's own confidence is worth
 NEAR_S = 5.0  # from a marker's edges, within which a jump is about it
+NEXT_S = 2.0  # between markers that one jump goes over
 HEARD = 0.9  # share of a marker that was played through
 DOUBTED = 0.5  # confidence below which nothing is skipped unasked
 
@@ -38,73 +27,74 @@ DOUBTED = 0.5  # confidence below which nothing is skipped unasked
 @dataclass(frozen=True)
 class Agreement:
     """How well confidence foretells what listeners did: of `events` left out, the share that agrees (a marker of .5 or
-    more is skipped, another heard), before and after the others were counted, with Wilson's interval of the latter."""
+    more is skipped, another heard), before and after the others were counted, with Wilson's interval of the latter;
+    None where no event is left out."""
 
     events: int
-    before: float
-    after: float
+    before: float | None
+    after: float | None
     interval: tuple[float, float]
 
 
-def checked(table: pa.Table) -> pa.Table:
-    """The table with the columns and types of `EVENTS`; `listener` and `audio_sha256` may lack. Raises `CatalogError`
-    naming the column or the first row that is wrong."""
-    missing = [f.name for f in EVENTS if not f.nullable and f.name not in table.column_names]
-    if missing:
-        raise CatalogError(f"the events have no column {', '.join(missing)}; there is {', '.join(table.column_names)}")
-    twice = [f.name for f in EVENTS if table.column_names.count(f.name) > 1]
-    if twice:
-        raise CatalogError(f"the events have more than one column {', '.join(twice)}")
-    columns = []
-    for field in EVENTS:
-        if field.name not in table.column_names:
-            columns.append(pa.nulls(table.num_rows, field.type))
-            continue
-        try:
-            columns.append(pc.cast(table[field.name], field.type))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise CatalogError(f"the events' column {field.name} cannot be read as {field.type}: {error}") from error
-    found = pa.Table.from_arrays(columns, schema=pa.schema([f.with_nullable(True) for f in EVENTS]))
-    for number, row in enumerate(found.to_pylist(), 1):
-        if any(row[f.name] is None for f in EVENTS if not f.nullable):
-            raise CatalogError(f"row {number} of the events lacks a value")
-        if row["event"] not in KINDS:
-            raise CatalogError(f"row {number} of the events: {row['event']!r} is none of {', '.join(KINDS)}")
-        if not (math.isfinite(row["from_s"]) and math.isfinite(row["to_s"])):
-            raise CatalogError(f"row {number} of the events: its times are not finite")
-    return found
-
-
-def says(event: Mapping[str, Any], marker: Marker) -> int:
+def says(event: Mapping[str, Any], marker: Marker, run: Sequence[Marker] = ()) -> int:
     """1 where an event speaks for a marker, -1 where it speaks against it, 0 where it is about something else.
 
     For it: a jump from around its start to around its end or beyond. Against it: playing nearly all of it, or taking
-    back a skip of it.
+    back a skip of it. `run` are markers that follow each other, the marker among them, in order: a jump over several
+    of them speaks for each, and one back into the middle against those behind.
     """
     start, end = event["from_s"], event["to_s"]
     kind = event["event"]
+    before, behind = _around(marker, run)
     if kind in ("skip", "seek") and end > start:
-        leaves = marker.start_s - NEAR_S <= start <= marker.start_s + min(NEAR_S, 0.5 * marker.duration_s)
-        arrives = marker.end_s - min(NEAR_S, 0.5 * marker.duration_s) <= end <= marker.end_s + 2 * NEAR_S
+        leaves = any(m.start_s - NEAR_S <= start <= m.start_s + _edge(m) for m in before)
+        arrives = any(m.end_s - _edge(m) <= end <= m.end_s + 2 * NEAR_S for m in behind)
         return int(leaves and arrives)
     if kind == "undo" or (kind == "seek" and end < start):
-        leaves = marker.end_s - 1.0 <= start <= marker.end_s + 2 * NEAR_S
-        return -int(leaves and marker.start_s - NEAR_S <= end < marker.end_s)
+        own, *others = (m.end_s - 1.0 <= start <= m.end_s + 2 * NEAR_S for m in behind)
+        latest = marker.end_s if own else marker.start_s + _edge(marker)
+        return -int((own or any(others)) and before[0].start_s - NEAR_S <= end < latest)
     if kind == "play":
         common = min(end, marker.end_s) - max(start, marker.start_s)
         return -int(common >= HEARD * marker.duration_s)
     return 0
 
 
+def _edge(marker: Marker) -> float:
+    """Seconds inside a marker that are still its edge."""
+    return min(NEAR_S, 0.5 * marker.duration_s)
+
+
+def _around(marker: Marker, run: Sequence[Marker]) -> tuple[Sequence[Marker], Sequence[Marker]]:
+    """The markers of a run up to this one, and from it on."""
+    at = next((n for n, m in enumerate(run) if m is marker), None)
+    return ([marker], [marker]) if at is None else (run[: at + 1], run[at:])
+
+
+def _in_runs(markers: Sequence[Marker]) -> list[tuple[Marker, list[Marker]]]:
+    """Markers in order, each with those that follow each other with next to nothing between them, such as the ads of a
+    break."""
+    found: list[list[Marker]] = []
+    for marker in sorted(markers, key=lambda m: m.start_s):
+        if found and marker.start_s - max(m.end_s for m in found[-1]) <= NEXT_S:
+            found[-1].append(marker)
+        else:
+            found.append([marker])
+    return [(marker, run) for run in found for marker in run]
+
+
 def weighed(episodes: Sequence[MarkedEpisode], events: pa.Table) -> list[MarkedEpisode]:
     """The episodes with confidences that count what listeners did. A marker that they doubt is no longer skipped
     unasked; none is skipped unasked because of them. Events of other audio are left out."""
     by_content = _by_content(events)
-    found = []
+    found: list[MarkedEpisode] = []
     for episode in episodes:
         own = _of(episode, by_content)
-        markers = tuple(_updated(m, [says(e, m) for e in own]) for m in episode.markers) if own else episode.markers
-        found.append(replace(episode, markers=markers))
+        if own:
+            counted = (_updated(m, [says(e, m, run) for e in own]) for m, run in _in_runs(episode.markers))
+            found.append(replace(episode, markers=tuple(counted)))
+        else:
+            found.append(episode)
     return found
 
 
@@ -115,8 +105,8 @@ def agreement(episodes: Sequence[MarkedEpisode], events: pa.Table) -> Agreement:
     before = after = count = 0
     for episode in episodes:
         own = _of(episode, by_content)
-        for marker in episode.markers:
-            told = [(_left_out(e, n), s) for n, e in enumerate(own) if (s := says(e, marker))]
+        for marker, run in _in_runs(episode.markers):
+            told = [(_left_out(e, n), s) for n, e in enumerate(own) if (s := says(e, marker, run))]
             counted = _updated(marker, [s for out, s in told if not out])
             for out, s in told:
                 if out:
@@ -124,7 +114,7 @@ def agreement(episodes: Sequence[MarkedEpisode], events: pa.Table) -> Agreement:
                     before += (marker.confidence >= DOUBTED) == (s > 0)
                     after += (counted.confidence >= DOUBTED) == (s > 0)
     if not count:
-        return Agreement(0, math.nan, math.nan, (0.0, 1.0))
+        return Agreement(0, None, None, (0.0, 1.0))
     return Agreement(count, before / count, after / count, _wilson(after, count))
 
 
@@ -150,8 +140,6 @@ def _of(episode: MarkedEpisode, by_content: Mapping[str, list[dict[str, Any]]]) 
 
 
 def _left_out(event: Mapping[str, Any], number: int) -> bool:
-    import zlib
-
     return bool(zlib.crc32(event["listener"].encode()) % 2) if event["listener"] else bool(number % 2)
 
 

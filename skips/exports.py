@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from core.errors import BadItem
 from core.storage import LocalStorage
@@ -121,17 +122,30 @@ def file_name(content_id: str) -> str:
     return f"{plain.encode()[:NAME_BYTES].decode(errors='ignore')}-{digest}"
 
 
-def write_exports(episodes: Iterable[MarkedEpisode], folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Writes every episode in every format under `folder`, each file whole or not at all; returns the paths."""
+def write_exports(
+    episodes: Sequence[MarkedEpisode], folder: Path, formats: Sequence[str], *, as_files: bool = False
+) -> list[Path]:
+    """Writes every episode in every format under `folder`, each file whole or not at all; returns the paths. With
+    `as_files`, ids are paths of files, and an export has its file's place and name but the suffix, as players look for
+    it; of two files that differ in nothing else, each keeps its own."""
     storage = LocalStorage(folder)
     written = []
+    stems = Counter(_stem(episode.content_id).casefold() for episode in episodes)
     for episode in episodes:
-        for name in formats:
-            suffix, export = FORMATS[name]
-            relative = f"{file_name(episode.content_id)}{suffix}"
+        name = file_name(episode.content_id)
+        if as_files:
+            stem = _stem(episode.content_id)
+            name = stem if stems[stem.casefold()] == 1 else episode.content_id
+        for form in formats:
+            suffix, export = FORMATS[form]
+            relative = f"{name}{suffix}"
             storage.write(relative, export(episode).encode(errors="replace"))
             written.append(folder / relative)
     return written
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).with_suffix("").as_posix()
 
 
 def total_s(markers: Iterable[Marker], actions: Sequence[str] = ("auto", "ask")) -> float:

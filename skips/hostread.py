@@ -23,6 +23,7 @@ SHORTEST_S, LONGEST_S = 6.0, 180.0  # of a host-read ad
 ENTER, LEAVE = 1.5, 0.5  # nats that beginning and ending an ad cost
 LEAST = 0.5  # mean probability of an ad's sentences
 NEIGHBOUR = 0.5  # weight of the sentences before and behind
+GAP_S = 15.0  # between sentences, in which nothing is said that is known: no ad goes on beyond it
 CUED = 0.7  # an ad has a sentence with such a phrase: opinions about products have none
 
 
@@ -80,8 +81,20 @@ def host_read(
             f"the host-read classifier was fitted on {classifier.model_id}, not on {model_id}; "
             "fit it again with python -m bench.host_read_train, or leave host-read ads out"
         )
-    if not said:
-        return []
+    found = []
+    for first, last in _runs(said):
+        found += _ads(said[first:last], embeddings[first:last], classifier)
+    return found
+
+
+def _runs(said: Sequence[Sentence]) -> list[tuple[int, int]]:
+    """Sentences (first, behind the last) that follow each other without a gap."""
+    cuts = [n for n in range(1, len(said)) if said[n].start_s - said[n - 1].end_s > GAP_S]
+    return list(zip([0, *cuts], [*cuts, len(said)], strict=True)) if said else []
+
+
+def _ads(said: Sequence[Sentence], embeddings: np.ndarray, classifier: Classifier) -> list[Marker]:
+    """The ads among sentences that follow each other."""
     scores = lexicon_scores([s.text for s in said])
     logits = classifier.logits(embeddings, scores)
     found = []

@@ -9,7 +9,7 @@ from typing import Any
 KINDS = ("intro", "outro", "ad", "jingle", "recap", "silence")
 ACTIONS = ("auto", "ask")
 SOURCES = ("repeat", "silence", "transcript")
-ALGORITHM = "skips-1"  # raised when the same audio may get other markers than before
+ALGORITHM = "skips-2"  # raised when the same audio may get other markers than before
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ WHOLE = 0.85  # share of a motif from which an occurrence counts as all of it
 WHOLE_SURE = 1.1  # nats a frame that all of a motif needs: phrases in one voice reach .8
 PART_SURE, PART_LIKENESS = 2.0, 0.72  # what a part needs: phrases are parts of something, too
 SAME = 0.75  # IoU of two views of one stretch
+ROWS = 512  # views that are compared with all at a time
 LINKED = 0.5  # share of the shorter of two stretches that a pair must hold to link them
 SURELY = 31  # frames, 1 s, over which another sound is told from a blurred one
 JURY = 24  # occurrences that an edge is sought with
@@ -119,17 +120,58 @@ def stretches(pairs: Sequence[Pair]) -> list[Stretch]:
             views[recording].append((start, end, other * 1e7 + round(there / 150)))
     found: list[Stretch] = []
     for recording, seen in sorted(views.items()):
-        starts, ends, place = np.array(seen).T
-        while len(starts):
-            length = ends - starts
-            shared = np.clip(np.minimum.outer(ends, ends) - np.maximum.outer(starts, starts), 0, None)
-            same = shared / np.maximum(length[:, None] + length[None] - shared, 1e-9) > SAME
-            counts = np.array([len(np.unique(place[row])) for row in same])
-            best = int(np.argmax(counts + 1e-6 * length))
-            first, last = float(np.median(starts[same[best]])), float(np.median(ends[same[best]]))
-            found.append(Stretch(recording, first, last, int(counts[best])))
-            starts, ends, place = _left(starts, ends, place, first, last, same[best])
+        parts = _apart(np.array(seen))
+        picked = [_picked(recording, part) for part in parts]
+        lead = max(range(len(parts)), key=lambda n: picked[n][0][0])
+        for n, part in enumerate(parts):
+            long = part[part[:, 1] - part[:, 0] >= REST_S / FRAME_S]
+            if n != lead and len(long) < len(part):  # what is as short as that stands by itself, or is nothing
+                picked[n] = _picked(recording, long)
+        while picked := [own for own in picked if own]:
+            found.append(max(picked, key=lambda own: own[0][0]).pop(0)[1])
     return found
+
+
+def _apart(views: np.ndarray) -> list[np.ndarray]:
+    """Views, (n, 3), in groups of which none overlaps another: a jingle that is heard a hundred times in an hour makes
+    ten thousand views, of a hundred places."""
+    views = views[np.argsort(views[:, 0], kind="stable")]
+    reached = np.maximum.accumulate(views[:, 1])
+    return np.split(views, np.flatnonzero(views[1:, 0] >= reached[:-1]) + 1)
+
+
+def _picked(recording: int, views: np.ndarray) -> list[tuple[float, Stretch]]:
+    """The stretches of views that hang together, and what each was picked for: its places, then its length."""
+    starts, ends, place = views.T
+    found = []
+    while len(starts):
+        counts = _places(starts, ends, place)
+        worth = counts + 1e-6 * (ends - starts)
+        best = int(np.argmax(worth))
+        same = _same(starts, ends, slice(best, best + 1))[0]
+        first, last = float(np.median(starts[same])), float(np.median(ends[same]))
+        found.append((float(worth[best]), Stretch(recording, first, last, int(counts[best]))))
+        starts, ends, place = _left(starts, ends, place, first, last, same)
+    return found
+
+
+def _places(starts: np.ndarray, ends: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """In how many places the same as each view is heard, int (n,)."""
+    order = np.argsort(place, kind="stable")
+    turns = np.flatnonzero(np.diff(place[order], prepend=-np.inf))
+    counts = np.empty(len(starts), np.int64)
+    for first in range(0, len(starts), ROWS):
+        rows = slice(first, first + ROWS)
+        same = _same(starts, ends, rows)[:, order]
+        counts[rows] = np.logical_or.reduceat(same, turns, axis=1).sum(axis=1)
+    return counts
+
+
+def _same(starts: np.ndarray, ends: np.ndarray, rows: slice) -> np.ndarray:
+    """Which views are the same stretch as some of them, bool (rows, n)."""
+    low, high = starts[rows, None], ends[rows, None]
+    shared = np.clip(np.minimum(high, ends) - np.maximum(low, starts), 0, None)
+    return np.asarray(shared / np.maximum(high - low + (ends - starts) - shared, 1e-9) > SAME)
 
 
 def _left(

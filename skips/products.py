@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from core.compiled import njit
 
 
 def products(one: np.ndarray, at: np.ndarray, other: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -18,7 +19,7 @@ def products(one: np.ndarray, at: np.ndarray, other: np.ndarray, there: np.ndarr
     return found
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(nogil=True, fastmath=True)
 def _pass(one, at, other, low, share, out):  # type: ignore[no-untyped-def]
     """No row is copied: two recordings of an hour would be gigabytes."""
     bands = one.shape[1]

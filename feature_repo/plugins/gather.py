@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
+from core.compiled import njit
 from feature_repo.plugins.keys import frozen
 from feature_repo.plugins.parquet import Group, Layout, each
 
@@ -261,7 +261,7 @@ def bitmap(valid: np.ndarray) -> pa.Buffer | None:
     return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _order(index, rows):  # type: ignore[no-untyped-def]
     """Counting sort of the entity rows by the feature row that they see, those that see none left out."""
     starts = np.zeros(rows + 1, np.int64)
@@ -279,13 +279,13 @@ def _order(index, rows):  # type: ignore[no-untyped-def]
     return places, ordered
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _scatter(source, rows, places, out):  # type: ignore[no-untyped-def]
     for i in range(len(rows)):
         out[places[i]] = source[rows[i]]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _scatter_vectors(source, offsets, rows, slots, length, out):  # type: ignore[no-untyped-def]
     for i in range(len(rows)):
         start, at = offsets[rows[i]], slots[i] * length
@@ -293,7 +293,7 @@ def _scatter_vectors(source, offsets, rows, slots, length, out):  # type: ignore
             out[at : at + length] = source[start : start + length]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _close_up(out, valid, length):  # type: ignore[no-untyped-def]
     """Moves the vectors of valid rows together, in place; returns how many values they are."""
     at = 0

@@ -9,7 +9,8 @@ tests at every step whether they count from the end.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from core.compiled import njit
 
 BLOCK = 256
 U = np.uint64
@@ -17,7 +18,7 @@ NUMBER = U(0xFFFFFFFF)  # half of a slot with the number + 1, 0 where the slot i
 TAG = U(0xFFFFFFFF00000000)  # and with the upper half of the hash
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _mix(value):  # type: ignore[no-untyped-def]
     """Finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
     value = (value ^ (value >> U(30))) * U(0xBF58476D1CE4E5B9)
@@ -25,7 +26,7 @@ def _mix(value):  # type: ignore[no-untyped-def]
     return value ^ (value >> U(31))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _word(data, at):  # type: ignore[no-untyped-def]
     """Eight bytes as a number; written out, so that the compiler makes one load of it."""
     low = U(data[at]) | U(data[at + U(1)]) << U(8) | U(data[at + U(2)]) << U(16) | U(data[at + U(3)]) << U(24)
@@ -33,7 +34,7 @@ def _word(data, at):  # type: ignore[no-untyped-def]
     return low | high << U(32)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _hash(data, start, stop):  # type: ignore[no-untyped-def]
     value, at = (stop - start) * U(0x9E3779B97F4A7C15), start
     while at + U(8) <= stop:
@@ -47,7 +48,7 @@ def _hash(data, start, stop):  # type: ignore[no-untyped-def]
     return _mix(value ^ word)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _same(one, start, stop, other, other_start, other_stop):  # type: ignore[no-untyped-def]
     size, at = stop - start, U(0)
     if size != other_stop - other_start:
@@ -63,7 +64,7 @@ def _same(one, start, stop, other, other_start, other_stop):  # type: ignore[no-
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def number_bytes(offsets, data, valid, table, firsts, codes):  # type: ignore[no-untyped-def]
     """Numbers values in the order of first appearance: fills the table, each number's first row, and each row's
     number, -1 for nulls. Returns how many numbers, and a sum that keeps the touching from being optimised away."""
@@ -97,7 +98,7 @@ def number_bytes(offsets, data, valid, table, firsts, codes):  # type: ignore[no
     return count, touched
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def compact(offsets, data, firsts):  # type: ignore[no-untyped-def]
     """The values at rows `firsts` side by side: offsets (k+1,) uint64 and bytes."""
     places = np.zeros(len(firsts) + 1, np.uint64)
@@ -111,7 +112,7 @@ def compact(offsets, data, firsts):  # type: ignore[no-untyped-def]
     return places, kept
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def find_bytes(offsets, data, valid, table, own_offsets, own_data, codes):  # type: ignore[no-untyped-def]
     """Each value's number by the table of `number_bytes` and the values of `compact`; -1 where it has none."""
     mask, touched = U(len(table) - 1), U(0)
@@ -140,7 +141,7 @@ def find_bytes(offsets, data, valid, table, own_offsets, own_data, codes):  # ty
     return touched
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def number_whole(values, valid, table, distinct, codes):  # type: ignore[no-untyped-def]
     mask, count = np.uint64(len(table) - 1), 0
     for row in range(len(codes)):
@@ -163,7 +164,7 @@ def number_whole(values, valid, table, distinct, codes):  # type: ignore[no-unty
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def find_whole(values, valid, table, distinct, codes):  # type: ignore[no-untyped-def]
     mask = np.uint64(len(table) - 1)
     for row in range(len(codes)):

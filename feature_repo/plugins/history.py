@@ -14,8 +14,8 @@ from datetime import timedelta
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
+from core.compiled import njit
 from core.errors import ConfigError
 from feature_repo.plugins.keys import NOTHING, Keys, check_families, frozen
 from feature_repo.plugins.parquet import Group, Layout, each
@@ -178,7 +178,7 @@ def ttl_ticks(ttl: timedelta | None, unit: str) -> int:
     return 0 if not ttl else (ttl // timedelta(microseconds=1)) * (1000 if unit == "ns" else 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _histories(codes, event, created, rows, keys):  # type: ignore[no-untyped-def]
     """Rows by key, then by (event, created), ties in file order. `starts` (keys+1,) bounds each key's rows."""
     starts = np.zeros(keys + 1, np.int64)
@@ -212,7 +212,7 @@ def _histories(codes, event, created, rows, keys):  # type: ignore[no-untyped-de
     return starts, by_event, by_created, numbers
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _sorted(event, created, start, stop):  # type: ignore[no-untyped-def]
     for i in range(start + 1, stop):
         if event[i - 1] > event[i] or (event[i - 1] == event[i] and created[i - 1] > created[i]):
@@ -220,7 +220,7 @@ def _sorted(event, created, start, stop):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _search(starts, event, created, numbers, codes, times, ttl, by_created, found):  # type: ignore[no-untyped-def]
     for i in range(len(codes)):
         found[i] = -1

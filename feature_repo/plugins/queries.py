@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
-from numba import njit
 
+from core.compiled import njit
 from core.errors import ConfigError
 from feature_repo.plugins.entities import Entities
 from feature_repo.plugins.gather import gather
@@ -165,7 +165,7 @@ def micros(time: datetime) -> int:
     return (aware - EPOCH) // timedelta(microseconds=1)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _last(codes, event, created, keys):  # type: ignore[no-untyped-def]
     """(keys,) position of the latest row of each key by (event, created), the later of equals; -1 for none."""
     last = np.full(keys, -1, np.int64)

@@ -17,7 +17,7 @@ from core.features import SKIPS
 from core.storage import LocalStorage, open_storage
 from feature_repo.reads import online_features
 from feature_repo.store import open_store
-from pipelines import graph, removal, skips
+from pipelines import graph, removal, skip_state, skips
 from pipelines.context import Run
 from pipelines.inprocess import run_catalog
 from pipelines.skip_folder import skip_folder
@@ -181,8 +181,8 @@ def test_two_shows_of_one_run_do_not_mix_their_kinds(show: Show) -> None:
 @pytest.mark.parametrize("erase", [False, True])
 def test_removed_episodes_withdraw_their_support(show: Show, erase: bool) -> None:
     ids = show.ids()
-    sources = {m.source for m in skips.load(show.run().storage).motifs}
-    recordings = skips.load(show.run().storage).recordings
+    sources = {m.source for m in skip_state.load(show.run().storage).motifs}
+    recordings = skip_state.load(show.run().storage).recordings
     gone = recordings[min(sources)].content_id  # whose sound the motifs' clips are
     removal.remove(show.run(), [gone], erase=erase)
     del show.spans[gone]
@@ -193,7 +193,7 @@ def test_removed_episodes_withdraw_their_support(show: Show, erase: bool) -> Non
     assert show.ids() == ids
     assert not show.online(gone)["marker_kind"]
     if erase:
-        known = skips.load(show.run().storage)
+        known = skip_state.load(show.run().storage)
         alive = set(known.recordings)
         assert {m.source for m in known.motifs} <= alive
         assert all(set(part.recording.tolist()) <= alive for part in known.parts)
@@ -257,8 +257,8 @@ def of_skips(show: Show) -> list[dict[str, Any]]:
 
 def test_state_of_another_version_is_found_anew(show: Show) -> None:
     before = of_skips(show)
-    pointer = json.loads((show.store / skips.CURRENT).read_text())
-    (show.store / skips.CURRENT).write_text(json.dumps({**pointer, "version": -1}))
+    pointer = json.loads((show.store / skip_state.CURRENT).read_text())
+    (show.store / skip_state.CURRENT).write_text(json.dumps({**pointer, "version": -1}))
     assert show.enrich()["new"] == 3
     assert of_skips(show) == before
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from skips.decide import SHY_S, decide, ordered, repeats, support
+from skips.detect import Recording
 from skips.frames import FRAME_S
 from skips.markers import Marker
 from skips.similarity import HOP_S, similarity
-from tests.skips.catalogue import Catalogue, noisy, sound
+from skips.versions import versions
+from tests.skips.catalogue import Catalogue, frames_of, noisy, sound
 
 AD, INTRO = sound(15, 2), sound(20, 1)
 
@@ -50,7 +55,9 @@ def test_support_counts_parts_as_parts() -> None:
     detector.add(catalogue.recordings())
     ad = max(detector.known.motifs, key=lambda m: len(m.occurrences))
     assert len(ad.occurrences) == 5
-    assert support(ad, detector.known) == 4
+    assert support(ad, detector.known, {n: n for n in range(4)}) == 4
+    # Of two versions of one episode, what is said in both is said once.
+    assert support(ad, detector.known, {0: 0, 1: 0, 2: 2, 3: 3}) == 3
 
 
 def test_what_repeats_in_one_episode_alone_is_no_marker() -> None:
@@ -73,14 +80,81 @@ def test_an_episode_that_was_published_twice_is_not_skipped_whole(count: int) ->
     assert not any(decide(detector.known, {}).values())
 
 
+def shas(catalogue: Catalogue, *names: str) -> list[Recording]:
+    return [replace(r, audio_sha256=name) for r, name in zip(catalogue.recordings(), names, strict=True)]
+
+
+def test_a_file_that_lies_there_twice_is_one_witness() -> None:
+    catalogue = a_show(2)
+    catalogue.episodes.append(catalogue.episodes[1])
+    detector = catalogue.detector()
+    detector.add(shas(catalogue, "a", "b", "b"))
+    for found in decide(detector.known, {}).values():
+        assert [(m.kind, m.action, m.occurrences) for m in found] == [("intro", "ask", 2), ("ad", "ask", 2)]
+
+
+def test_what_only_copies_share_is_no_marker_however_it_is_cut() -> None:
+    """Silence cuts what copies share into stretches that are short enough for spots."""
+    talk, pause = [sound(20, 60 + n) for n in range(3)], np.zeros((frames_of(40), 32), np.uint8)
+    whole = np.concatenate([talk[0], pause, talk[1], pause, talk[2]])
+    silent = [(20.0, 60.0, True), (80.0, 120.0, True)]
+    for shown in (["a"] * 4, ["a", "b", "c", "d"]):  # the same bytes, and the same sound
+        catalogue = Catalogue()
+        for n in range(4):
+            catalogue.add(("all", whole if shown[n] == "a" else noisy(whole, n)))
+        detector = catalogue.detector()
+        detector.add(shas(catalogue, *shown))
+        assert len(detector.known.motifs) >= 1
+        for found in decide(detector.known, {n: silent for n in range(4)}).values():
+            assert {m.kind for m in found} == {"silence"}
+
+
+def test_an_episode_with_other_ads_put_in_is_no_witness_of_itself() -> None:
+    """Three listeners' versions of one episode, and two other episodes: the ads count, the episode is not marked."""
+    parts, ads = [sound(50, 70 + n) for n in range(3)], [sound(20 + 9 * n, 80 + n) for n in range(2)]
+    catalogue = Catalogue()
+    for n in range(3):
+        middle = [("ad", noisy(AD, n))] if n == 2 else [(f"own {n}", ads[n])]
+        catalogue.add(*[("part", noisy(parts[0], n)), *middle, ("part", noisy(parts[1], 10 + n)), ("part", parts[2])])
+    catalogue.add(40, ("ad", noisy(AD, 20)), 60)
+    catalogue.add(60, ("ad", noisy(AD, 21)), 50)
+    detector = catalogue.detector()
+    detector.add(catalogue.recordings())
+    found = decide(detector.known, {})
+    assert versions(detector.known, {}) == {0: 0, 1: 0, 2: 0, 3: 3, 4: 4}
+    assert found[0] == found[1] == []
+    for n in (2, 3, 4):
+        assert [(m.kind, m.occurrences, m.action) for m in found[n]] == [("ad", 3, "auto")]
+
+
+def test_tracks_say_nothing_of_how_many_episodes_there_are() -> None:
+    catalogue = a_show(3)
+    for n in range(60):
+        catalogue.add(30 + n % 7)
+    detector = catalogue.detector()
+    detector.add([replace(r, kind="track" if r.number > 2 else "episode") for r in catalogue.recordings()])
+    assert [m.kind for m in decide(detector.known, {})[1]] == ["intro", "ad"]
+
+
+def test_a_sample_that_two_tracks_share_is_told() -> None:
+    sample = sound(11, 41)
+    catalogue = Catalogue()
+    catalogue.add(20, ("sample", noisy(sample, 1)), 30)
+    catalogue.add(35, ("sample", noisy(sample, 2)), 20)
+    catalogue.add(80)
+    detector = catalogue.detector()
+    detector.add([replace(r, kind="track") for r in catalogue.recordings()])
+    (told,) = repeats(detector.known)
+    assert told["tracks"] == 2 and told["duration_s"] == pytest.approx(11, abs=0.2)
+    assert {p["content_id"] for p in told["places"]} == {"episode 0", "episode 1"}  # type: ignore[attr-defined]
+
+
 def test_tracks_are_told_and_not_marked() -> None:
     chorus = sound(12, 40)
     catalogue = Catalogue()
     catalogue.add(20, ("chorus", noisy(chorus, 1)), 30, ("chorus", noisy(chorus, 2)), 20)
     catalogue.add(90)
     detector = catalogue.detector()
-    from dataclasses import replace
-
     detector.add([replace(r, kind="track") for r in catalogue.recordings()])
     assert decide(detector.known, {}) == {}
     (told,) = repeats(detector.known)
@@ -115,8 +189,22 @@ def test_markers_do_not_overlap() -> None:
         ("jingle", 35, 44, "auto"),
         ("silence", 44, 50, "auto"),
         ("silence", 60, 69.5, "ask"),  # to the end of the audio
-        ("ad", 69.5, 90, "ask"),
+        # Nothing is marked beyond its end, whatever captions of another cut say.
     ]
+
+
+def test_what_a_spot_leaves_of_a_host_read_ad_must_name_an_ad_itself() -> None:
+    read = Marker("ad", 46, 111, 0.8, 1, "", "ask", "transcript")
+
+    def shown(cued_from: float) -> list[tuple[float, float]]:
+        found = ordered([marker("ad", 60, 73)], [], [read], 200.0, lambda start, end: start <= cued_from < end)
+        return [(m.start_s, m.end_s) for m in found]
+
+    assert shown(50.0) == [(60, 73)]  # "sponsored by" stands before the spot: the rest is talk
+    assert shown(80.0) == [(60, 73), (73, 111)]
+    # Where nothing was cut off, the words were looked at already.
+    whole = ordered([], [], [read], 200.0, lambda start, end: False)
+    assert [(m.start_s, m.end_s) for m in whole] == [(46, 111)]
 
 
 def test_little_is_left_of_a_marker_and_it_is_dropped() -> None:

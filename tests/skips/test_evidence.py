@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import CatalogError
-from skips.evidence import EVENTS, PRIOR, agreement, checked, says, weighed
+from skips.events import EVENTS, checked
+from skips.evidence import PRIOR, agreement, says, weighed
 from skips.markers import MarkedEpisode, Marker
 
 SHA = "ab" * 32
@@ -147,8 +149,9 @@ def test_agreement_agrees_with_a_loop(rows: list[dict[str, Any]], confidence: fl
     found = agreement([marked(marker)], events(*rows))
     assert found.events == len(tried)
     if not tried:
-        assert math.isnan(found.before) and math.isnan(found.after) and found.interval == (0.0, 1.0)
+        assert found.before is None and found.after is None and found.interval == (0.0, 1.0)
         return
+    assert found.after is not None
     assert found.before == pytest.approx(tried.count(1 if confidence >= 0.5 else -1) / len(tried))
     assert found.after == pytest.approx(tried.count(1 if after >= 0.5 else -1) / len(tried))
     low, high = found.interval
@@ -214,3 +217,35 @@ def test_a_table_without_a_column_or_with_two_of_it_is_refused() -> None:
         checked(pa.table({}))
     with pytest.raises(CatalogError, match="more than one column event"):
         checked(pa.table(GOOD).append_column("event", pa.array(["play", "play"])))
+
+
+BREAK = [Marker("ad", 100.0, 130.0, 0.6, 3, "a", "auto"), Marker("ad", 130.5, 160.0, 0.6, 3, "b", "auto")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "end", "expected"),
+    [
+        ("skip", 100, 160, [1, 1]),  # over the whole break
+        ("skip", 100, 130, [1, 0]),
+        ("skip", 131, 160, [0, 1]),
+        ("skip", 90, 160, [0, 0]),  # it leaves from the talk before
+        ("skip", 100, 139, [1, 0]),  # it arrives so soon behind the first that it is still about it
+        ("skip", 100, 171, [0, 0]),  # it arrives in the talk behind
+        ("undo", 160, 100, [-1, -1]),
+        ("undo", 160, 127, [0, -1]),  # only what was wanted back
+        ("undo", 130, 100, [-1, 0]),
+        ("play", 90, 170, [-1, -1]),
+    ],
+)
+def test_a_jump_over_a_break_speaks_for_each_ad_of_it(kind: str, start: float, end: float, expected: list[int]) -> None:
+    told = event(kind, start, end)
+    assert [says(told, marker, BREAK) for marker in BREAK] == expected
+    (found,) = weighed([marked(*BREAK)], events(told))
+    moved = [(after.confidence > 0.6) - (after.confidence < 0.6) for after in found.markers]
+    assert moved == expected
+
+
+def test_markers_apart_are_no_break() -> None:
+    apart = [BREAK[0], replace(BREAK[1], start_s=135.0)]
+    (found,) = weighed([marked(*apart)], events(event("skip", 100, 160)))
+    assert [m.confidence for m in found.markers] == [0.6, 0.6]

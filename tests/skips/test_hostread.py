@@ -94,6 +94,15 @@ def test_a_weak_sentence_stays_in_the_ad_around_it() -> None:
     assert spans(host_read(said(texts), vectors_for([-4, 3, -2.5, 3, -4]), "toy", PLAIN)) == [(10, 20), (30, 40)]
 
 
+def test_two_ads_far_apart_are_two_whatever_is_not_known_between_them() -> None:
+    apart = [
+        Sentence(s.start_s + (1_000 if n > 2 else 0), s.end_s + (1_000 if n > 2 else 0), s.text)
+        for n, s in enumerate(said([CUE, TALK, CUE] * 2))
+    ]
+    vectors = np.concatenate([vectors_for([3.0] * 3), vectors_for([3.0] * 3)])
+    assert spans(host_read(apart, vectors, "toy", PLAIN)) == [(0, 30), (1_030, 1_060)]
+
+
 def test_what_is_found_is_offered_never_skipped_unasked() -> None:
     (marker,) = host_read(said([CUE]), vectors_for([3.0]), "toy", PLAIN)
     assert marker == Marker("ad", 0.0, 10.0, marker.confidence, 1, "", "ask", "transcript")

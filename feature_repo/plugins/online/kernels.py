@@ -14,9 +14,10 @@ Wire formats: https://protobuf.dev/programming-guides/encoding and https://redis
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-_jit = njit(cache=True, nogil=True)
+from core.compiled import njit
+
+_jit = njit(nogil=True)
 
 VARINT, FIXED32, FIXED64, BYTES = 0, 5, 1, 2  # wire types
 NONE = -1  # length of what is not there
