@@ -16,7 +16,7 @@ import numpy as np
 from core.config import MediaLimits
 from core.errors import BadItem, CatalogError
 from core.threads import one_algebra_thread
-from pipelines.skips import natural
+from pipelines.skip_catalog import natural
 from skips.detect import Detector, Recording
 from skips.markers import MarkedEpisode, Marker
 from skips.words import Sentence, captions

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import time
-import zlib
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from core.contracts import CREATED, EVENT, WORK_KEY
-from core.features import CONTENT, FINGERPRINT, SEGMENTS, SKIPS, SPEECH
+from core.features import SEGMENTS, SKIPS, SPEECH
 from core.keys import REMOVED, work_key
-from core.storage import Storage
-from core.tables import Tables, decode, encode, now_us, read_beside, rows_to_table
+from core.tables import Tables, decode, now_us, rows_to_table
 from core.threads import one_algebra_thread
 from pipelines.context import Run, newest_catalog
+from pipelines.skip_catalog import Frames, alive, bearer, bearers, described, silences
+from pipelines.skip_events import erase_events, keep_events, stored_events
 from pipelines.skip_state import load, save
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pipelines.skip_folder import FolderSkips
     from skips.decide import Music
     from skips.detect import Detector, Known, Recording
     from skips.evidence import Agreement
     from skips.markers import MarkedEpisode
 
-EVENTS = "evidence"  # folder of player events
 MARKER_FIELDS = ("kind", "start_s", "end_s", "confidence", "occurrences", "motif_id", "action", "source")
 
 
@@ -50,7 +44,7 @@ def step(run: Run) -> dict[str, Any]:
         detector.add(changes.fresh, lambda done, total: run.progress("skips", done, 0))
     if changes.gone or changes.fresh or changes.moved:
         save(run.storage, detector.known)
-    episodes, agreed = _decided(run, detector.known, _bearers(run.tables))
+    episodes, agreed = _decided(run, detector.known, bearers(run.tables))
     changed = _commit(run, episodes)
     summary = {
         "episodes": len(episodes),
@@ -82,115 +76,36 @@ def _changes(run: Run) -> tuple[Detector, _Changes]:
     from skips.detect import Detector, Recording
 
     known, found = load(run.storage), _Changes()
-    described = _described(run.tables)
-    alive = _alive(run.tables, described)
-    bearers = _bearers(run.tables)
+    about = described(run.tables)
+    heard, bearing = alive(run.tables, about), bearers(run.tables)
     taken: set[str] = set()
 
     def sound(content_id: str) -> str:
-        return content_id if described[content_id]["kind"] == "track" else alive[content_id]["audio_sha256"]
+        return content_id if about[content_id]["kind"] == "track" else heard[content_id]["audio_sha256"]
 
     for number, recording in list(known.recordings.items()):
-        content_id = _bearer(recording, bearers, alive)
+        content_id = bearer(recording, bearing, heard)
         if content_id is None or sound(content_id) in taken:
             found.gone.add(number)
             continue
         taken.add(sound(content_id))
         found.moved |= content_id != recording.content_id
-        known.recordings[number] = replace(recording, content_id=content_id, **described[content_id])
-    for content_id in (c for c in described if c in alive):
+        known.recordings[number] = replace(recording, content_id=content_id, **about[content_id])
+    for content_id in (c for c in about if c in heard):
         if sound(content_id) not in taken:
             taken.add(sound(content_id))
             number = known.next_number + len(found.fresh)
-            own = alive[content_id]
-            about = described[content_id]
-            found.fresh.append(Recording(number, content_id, own["audio_sha256"], own["duration_s"], **about))
+            own = heard[content_id]
+            found.fresh.append(
+                Recording(number, content_id, own["audio_sha256"], own["duration_s"], **about[content_id])
+            )
     frames = Frames(run.tables, known)
     frames.ids |= {recording.number: recording.content_id for recording in found.fresh}
     return Detector(frames, patches, known), found
 
 
-def _alive(tables: Tables, described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The hash and the length of the audio of contents that are described, as it was last heard."""
-    heard = tables.latest(FINGERPRINT, ["audio_sha256", "duration_s"]).to_pylist()
-    return {row["content_id"]: row for row in heard if row[WORK_KEY] != REMOVED and row["content_id"] in described}
-
-
-def _bearers(tables: Tables, without: Container[str] = ()) -> dict[str, list[str]]:
-    """Hash of audio → the episodes that have it."""
-    described = _described(tables)
-    alive = _alive(tables, described)
-    found: dict[str, list[str]] = defaultdict(list)
-    for content_id, about in described.items():
-        if content_id in alive and about["kind"] != "track" and content_id not in without:
-            found[alive[content_id]["audio_sha256"]].append(content_id)
-    return found
-
-
-def _bearer(
-    recording: Recording, bearers: Mapping[str, Sequence[str]], alive: Mapping[str, dict[str, Any]]
-) -> str | None:
-    """The content that a recording stands for: its own, or another that has the same audio; None without any."""
-    own = alive.get(recording.content_id)
-    if own is not None and own["audio_sha256"] == recording.audio_sha256:
-        return recording.content_id
-    others = bearers.get(recording.audio_sha256, ()) if recording.kind != "track" else ()
-    return next(iter(others), None)
-
-
-def _described(tables: Tables) -> dict[str, dict[str, Any]]:
-    """Show, order in it, title and kind of every content that is not removed and has audio, in the order of shows and
-    their episodes."""
-    rows = tables.latest(CONTENT, ["kind", "title", "show_id", "published_at", "has_audio"]).to_pylist()
-    rows = [row for row in rows if row[WORK_KEY] != REMOVED and row["has_audio"]]
-    rows.sort(key=lambda r: (r["show_id"] or "", r["published_at"] or r[EVENT], natural(r["content_id"])))
-    return {
-        row["content_id"]: {
-            "show": row["show_id"] or "",
-            "order": order,
-            "title": row["title"] or "",
-            "kind": row["kind"] or "episode",
-        }
-        for order, row in enumerate(rows)
-    }
-
-
-def natural(text: str) -> tuple[tuple[int, str], ...]:
-    """A key that sorts "episode 10" after "episode 9"."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part.casefold()) for part in re.split(r"(\d+)", text))
-
-
-class Frames:
-    """Frames of recordings by number, read from the store when they are needed."""
-
-    def __init__(self, tables: Tables, known: Known) -> None:
-        self.tables = tables
-        self.ids = {number: recording.content_id for number, recording in known.recordings.items()}
-
-    def __call__(self, number: int) -> np.ndarray:
-        import numpy as np
-
-        rows = read_fingerprint(self.tables, [self.ids[number]], ["frames", "frame_count"]).to_pylist()
-        return np.frombuffer(zlib.decompress(rows[0]["frames"]), np.uint8).reshape(rows[0]["frame_count"], -1)
-
-
-def read_fingerprint(tables: Tables, content_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
-    """The latest fingerprint rows of some contents; only their row groups are read."""
-    return read_beside(tables, FINGERPRINT, content_ids, columns)
-
-
-def _silences(tables: Tables, known: Known) -> dict[int, list[tuple[float, float, bool]]]:
-    columns = ["silence_start_s", "silence_end_s", "silence_steady"]
-    rows = {row["content_id"]: row for row in tables.latest(FINGERPRINT, columns).to_pylist()}
-    found = {}
-    for number, recording in known.recordings.items():
-        row = rows[recording.content_id]
-        found[number] = list(zip(*(row[name] or [] for name in columns), strict=True))
-    return found
-
-
 def _decided(
-    run: Run, known: Known, bearers: Mapping[str, Sequence[str]]
+    run: Run, known: Known, bearing: Mapping[str, Sequence[str]]
 ) -> tuple[list[MarkedEpisode], Agreement | None]:
     """All episodes with their markers, weighed by what listeners did where the store has their events; and how well
     confidence foretells events that were left out."""
@@ -200,12 +115,11 @@ def _decided(
     from skips.markers import MarkedEpisode
 
     spoken = said(run)
-    silent = _silences(run.tables, known)
-    markers = decide(known, silent, spoken.cues, _music(run.tables), spoken.host_read(known))
+    markers = decide(known, silences(run.tables, known), spoken.cues, _music(run.tables), spoken.host_read(known))
     episodes = []
     for number, found in markers.items():
         recording = known.recordings[number]
-        for content_id in bearers.get(recording.audio_sha256, ()):
+        for content_id in bearing.get(recording.audio_sha256, ()):
             bound = recording.audio_sha256, recording.duration_s, tuple(found)
             episodes.append(MarkedEpisode(content_id, "", *bound))
     events = stored_events(run.storage)
@@ -214,40 +128,14 @@ def _decided(
     return weighed(episodes, events), agreement(episodes, events)
 
 
-def stored_events(storage: Storage) -> pa.Table | None:
-    """The player events that the store has been given; None where it has none."""
-    parts = [decode(storage.read(entry.path)) for entry in storage.entries(EVENTS)]
-    return pa.concat_tables(parts) if parts else None
-
-
 def add_events(run: Run, events: pa.Table) -> dict[str, Any]:
     """Keeps a table of player events and weighs the markers by it; online they change with the next run. Events that
     the store has already change nothing. Call it under the writer's lease. Raises `CatalogError` as
     `skips.events.checked` does."""
-    from skips.events import beyond, checked
-
-    events, held = checked(events), stored_events(run.storage)
-    fresh = events if held is None else beyond(events, held)
-    if len(fresh):
-        data = encode(fresh)
-        run.storage.write(f"{EVENTS}/{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
-    episodes, agreed = _decided(run, load(run.storage), _bearers(run.tables))
+    keep_events(run.storage, events)
+    episodes, agreed = _decided(run, load(run.storage), bearers(run.tables))
     changed = _commit(run, episodes)
     return {"changed": changed, "evidence": None if agreed is None else asdict(agreed)}
-
-
-def _erase_events(storage: Storage, content_ids: Iterable[str]) -> None:
-    """Erases what listeners did to some contents."""
-    ids = pa.array(sorted(content_ids), pa.string())
-    for entry in storage.entries(EVENTS):
-        events = decode(storage.read(entry.path))
-        theirs = pc.is_in(events["content_id"], value_set=ids)
-        if not pc.any(theirs).as_py():
-            continue
-        if pc.all(theirs).as_py():
-            storage.delete(entry.path)
-        else:
-            storage.write(entry.path, encode(events.filter(pc.invert(theirs))))
 
 
 def _music(tables: Tables) -> Music:
@@ -312,7 +200,7 @@ def stored_skips(run: Run, *, music: bool = False, curves: bool = False) -> Fold
 
     columns = [f"marker_{name}" for name in MARKER_FIELDS]
     rows = run.tables.latest(SKIPS, ["audio_sha256", "audio_duration_s", "algorithm", *columns]).to_pylist()
-    about, paths = _described(run.tables), _paths(run)
+    about, paths = described(run.tables), _paths(run)
     place = {content_id: number for number, content_id in enumerate(about)}
     episodes = []
     for row in sorted(rows, key=lambda row: place.get(row["content_id"], len(place))):
@@ -341,10 +229,10 @@ def stored_skips(run: Run, *, music: bool = False, curves: bool = False) -> Fold
         found.repeats = repeats(known)
     if curves:
         detector = Detector(Frames(run.tables, known), patches, known)
-        bearers = _bearers(run.tables)
+        bearing = bearers(run.tables)
         for number, recording in known.recordings.items():
             curve = similarity(detector, number)
-            found.similarities |= dict.fromkeys(bearers.get(recording.audio_sha256, ()), curve)
+            found.similarities |= dict.fromkeys(bearing.get(recording.audio_sha256, ()), curve)
     return found
 
 
@@ -372,12 +260,12 @@ def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
     from skips.motifs import clipped_anew
 
     ids = set(content_ids)
-    known, bearers = load(run.storage), _bearers(run.tables, without=ids)
-    gone = set()
+    known, bearing = load(run.storage), bearers(run.tables, without=ids)
+    gone: set[int] = set()
     moved = False
     for number, recording in list(known.recordings.items()):
         if recording.content_id in ids:
-            others = bearers.get(recording.audio_sha256, ())
+            others = bearing.get(recording.audio_sha256, ())
             if others and recording.kind != "track":
                 known.recordings[number] = replace(recording, content_id=others[0])
                 moved = True
@@ -387,7 +275,7 @@ def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
     if gone:
         detector.remove(gone)
     if erase:
-        _erase_events(run.storage, ids)
+        erase_events(run.storage, ids)
         alive = set(known.recordings)
         kept = []
         for motif in known.motifs:
@@ -397,4 +285,4 @@ def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
         detector.rebuild()
     if gone or moved or erase:
         save(run.storage, known)
-        _commit(run, _decided(run, known, bearers)[0])
+        _commit(run, _decided(run, known, bearing)[0])

@@ -5,12 +5,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli.main import main
+from core import lease
+from core.errors import StoreBusy
+from core.storage import open_storage
+from pipelines import skip_events
 from skips.markers import ACTIONS, KINDS
 from tests.pipelines.conftest import Shelf
 from tests.skips.audio import laid_out, music, spots, talk, write
@@ -101,6 +109,60 @@ def test_events_change_confidence(podcasts: Path, tmp_path: Path, capsys: pytest
     assert after["episodes"][1] == before["episodes"][1]
 
 
+def test_a_folders_exports_lie_and_are_named_as_its_files(
+    podcasts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "podcasts"
+    shutil.copytree(podcasts, folder)
+    shutil.copy(folder / "tea/0.wav", folder / "tea/0.mp3")  # an edit list of either would be 0.edl
+    _, found = told(capsys, folder, "--export", "edl", "--out", tmp_path / "out")
+    names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert names == [
+        *(f"talk/{n}.edl" for n in range(3)),
+        *("tea/0.mp3.edl", "tea/0.wav.edl", "tea/1.edl", "tea/2.edl"),
+    ]
+    assert sorted(found["written"]) == sorted(str(tmp_path / "out" / name) for name in names)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--export", "chapters", "--report", "{out}"]])
+def test_names_of_any_bytes_and_brackets_are_told(tmp_path: Path, arguments: list[str]) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write(folder / "good.wav", talk(5, 1))
+    (folder / "good.wav").rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9 [red].wav"))
+    (folder / "broken [bold].mp3").write_text("no sound")
+    command = [sys.executable, "-m", "cli.main", "skips", str(folder), "--out", str(tmp_path / "out"), *arguments]
+    command = [part.format(out=tmp_path / "report") for part in command]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, env=strict, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    text = done.stdout.decode("utf-8")
+    if "--json" in arguments:
+        document = json.loads(text)
+        assert os.fsencode(document["episodes"][0]["path"]).endswith(b"caf\xe9 [red].wav")
+        assert [f["path"] for f in document["failures"]] == ["broken [bold].mp3"]
+    else:
+        assert "could not read broken [bold].mp3" in text and "1 episode," in text
+
+
+def test_events_about_nothing_are_still_json(
+    podcasts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "events.csv").write_text("content_id,event,from_s,to_s\nnobody,skip,0,1\n")
+    _, found = told(capsys, podcasts, "--show", "talk", "--events", tmp_path / "events.csv")
+    assert found["evidence"] == {"events": 0, "before": None, "after": None, "interval": [0.0, 1.0]}
+
+
+def test_events_wait_for_nobody_who_writes_to_the_store(
+    enriched: tuple[Shelf, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "events.csv").write_text("content_id,event,from_s,to_s\nnobody,skip,0,1\n")
+    with lease.hold(open_storage(enriched[1]), "another run"):
+        code = main(["skips", "--store", str(enriched[1]), "--events", str(tmp_path / "events.csv")])
+    assert code == StoreBusy.exit_code and "another run" in capsys.readouterr().err
+    assert skip_events.stored_events(open_storage(enriched[1])) is None
+
+
 def test_music_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chorus = music(5, 3, 10)
     write(tmp_path / "song.wav", laid_out(95, 10.0, chorus, 14.0, chorus, 9.0)[0])
@@ -118,6 +180,7 @@ def test_music_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["{empty}"], "holds no audio files"),
         (["{empty}/nowhere"], "is not a folder"),
         (["{podcasts}", "--show", "coffee"], "there is no show 'coffee'; there is talk, tea"),
+        (["{podcasts}", "--music", "--report", "{empty}"], "with --music nothing is marked"),
         (["{podcasts}", "--workers", "0"], "--workers must be 1 or more"),
         (["{podcasts}", "--events", "{empty}/no.csv"], "cannot be read"),
         (["{podcasts}", "--events", "{empty}"], "is none of .csv, .jsonl, .parquet"),
@@ -146,4 +209,6 @@ def test_a_store_without_episodes_has_no_markers(
 ) -> None:
     code, found = told(capsys, "--store", enriched[1])
     assert code == 0
-    assert all(not episode["markers"] for episode in found["episodes"])
+    assert found["episodes"] == []
+    assert main(["skips", "--store", str(enriched[1])]) == 0
+    assert "Nothing in this store is an episode with audio" in " ".join(capsys.readouterr().out.split())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import pipelines.skip_folder as skip_folder_module
 from core.errors import CatalogError
 from pipelines.skip_folder import FolderSkips, audio_files, skip_folder
 from skips.markers import Marker
@@ -248,3 +253,53 @@ def test_files_come_as_people_count_and_hidden_ones_do_not(tmp_path: Path) -> No
         (tmp_path / name).write_bytes(b"")
     names = [path.relative_to(tmp_path).as_posix() for path in audio_files(tmp_path)]
     assert names == ["b/1.ogg", "ep 9.MP3", "ep 10.mp3"]
+
+
+def test_copies_of_a_file_are_marked_alike_and_bear_no_witness(tmp_path: Path) -> None:
+    truth = a_show(tmp_path / "show", 2)
+    for name in ("copy.wav", "other/copy.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "show/1.wav", tmp_path / name)
+    found = skip_folder(tmp_path, curves=True)
+    assert [e.content_id for e in found.episodes] == ["copy.wav", "other/copy.wav", "show/0.wav", "show/1.wav"]
+    for episode in found.episodes:
+        assert_marked(episode.markers, truth["0.wav" if episode.content_id == "show/0.wav" else "1.wav"])
+        assert {(m.action, m.occurrences) for m in episode.markers} == {("ask", 2)}
+        assert found.similarities[episode.content_id].max() > 0.8
+
+
+def test_a_file_or_folder_that_may_not_be_read_is_told_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = a_show(tmp_path)
+    (tmp_path / "closed").mkdir()
+    write(tmp_path / "locked.wav", talk(5, 1))
+    real, scan = skip_folder_module._hear, os.scandir
+
+    def denied(path: Path, *rest: Any) -> Any:
+        if path.name == "locked.wav":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *rest)
+
+    def closed(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(skip_folder_module, "_hear", denied)
+    monkeypatch.setattr(os, "scandir", closed)
+    found = skip_folder(tmp_path)
+    assert found.failures == [(n, "unreadable: Permission denied") for n in ("closed", "locked.wav")]
+    for name, markers in marks(found).items():
+        assert_marked(markers, truth[name])
+
+
+def test_a_full_disk_is_no_matter_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_show(tmp_path)
+
+    def full(*arguments: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(skip_folder_module, "_hear", full)
+    with pytest.raises(OSError, match="No space left"):
+        skip_folder(tmp_path)
