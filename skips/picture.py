@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -126,30 +127,27 @@ def _legend(episode: MarkedEpisode, pattern: str) -> list[str]:
     return parts
 
 
-def _curve(similarity: np.ndarray, hop_s: float, x: object) -> str:
+def _curve(similarity: np.ndarray, hop_s: float, x: Callable[[float], float]) -> str:
     """The curve's highest value in every pixel."""
     pixels = WIDTH - LEFT - RIGHT
     step = max(1, -(-len(similarity) // pixels))
     padded = np.pad(similarity.astype(np.float64), (0, -len(similarity) % step))
     high = np.clip(padded.reshape(-1, step).max(axis=1), 0, 1)
     base = CURVE_TOP + CURVE_HEIGHT
-    points = [
-        f"{x(k * step * hop_s)},{round(base - CURVE_HEIGHT * v, 2)}"  # type: ignore[operator]
-        for k, v in enumerate(high)
-    ]
-    end = x(len(similarity) * hop_s)  # type: ignore[operator]
+    points = [f"{x(k * step * hop_s)},{round(base - CURVE_HEIGHT * v, 2)}" for k, v in enumerate(high)]
+    end = x(len(similarity) * hop_s)
     path = f"M{LEFT},{base} L{' L'.join(points)} L{end},{base} Z"
     return f'<path class="curve" d="{path}"><title>how closely each moment is heard elsewhere</title></path>'
 
 
-def _axis(span: float, x: object) -> list[str]:
+def _axis(span: float, x: Callable[[float], float]) -> list[str]:
     line = CURVE_TOP + CURVE_HEIGHT
     steps = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
     step = next((s for s in steps if span / s <= 12), 7200)
     parts = [f'<line class="axis" x1="{LEFT}" y1="{line}" x2="{WIDTH - RIGHT}" y2="{line}"/>']
     at = 0.0
     while at <= span:
-        left = x(at)  # type: ignore[operator]
+        left = x(at)
         anchor = "start" if at == 0 else "end" if left > WIDTH - 40 else "middle"
         parts.append(f'<line class="axis" x1="{left}" y1="{line}" x2="{left}" y2="{line + 5}"/>')
         text = hms(at, step < 1)

@@ -14,6 +14,7 @@ EDGE = 2  # frames at both ends that the sound before and after still reaches
 STEADY_DB = 6.0  # between the 5th and the 95th percentile of its level: silence is steady
 PEAK_DB = 8.0  # of a band over the median band: what is quiet, unsteady and has a peak is quiet music
 HOP, WINDOW = 512, 2048  # samples between frames, and of one
+FLOOR_DB = -96.0  # of a frame's bytes
 RATE = HOP / FRAME_S
 BLOCK = 256  # frames that are transformed together
 SPARE_DB = 6.0  # a window's middle may be that much louder than its mean, and weighting may add to it
@@ -56,7 +57,7 @@ def _runs(quiet: np.ndarray) -> list[tuple[int, int]]:
 def _listen(quiet: np.ndarray, runs: list[tuple[int, int]], samples: np.ndarray) -> None:
     """Takes out of `quiet` the frames of runs in which something can be heard, by the A-weighted level."""
     levels = _levels(samples)
-    limit = max(float(np.percentile(levels, 95)) - BELOW_DB, INAUDIBLE * STEP_DB - 96.0)
+    limit = max(float(np.percentile(levels, 95)) - BELOW_DB, INAUDIBLE * STEP_DB + FLOOR_DB)
     loud = levels > limit - SPARE_DB
     at = np.concatenate([first + np.flatnonzero(loud[first:last]) for first, last in runs])
     window = np.hanning(WINDOW + 1)[:-1].astype(np.float32)

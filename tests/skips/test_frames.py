@@ -206,3 +206,17 @@ def test_movement_is_what_differs_from_the_running_mean_of_two_seconds(count: in
     expected = raised - uniform_filter1d(raised, MEAN_FRAMES, axis=0) if count else raised
     assert sound.movement.dtype == np.float32 and sound.movement.shape == (count, 32)
     np.testing.assert_allclose(sound.movement, expected, atol=2e-5)
+
+
+def test_the_rooms_agree_on_what_a_frame_is() -> None:
+    """Skips may not import what makes frames, so both say it."""
+    from catalog.media import SAMPLE_RATE
+    from embedders import fingerprint
+    from pipelines import stages
+    from skips import detect, frames, silence
+
+    assert frames.FRAME_S == fingerprint.FRAME_S and frames.STEP_DB == fingerprint.STEP_DB
+    assert (silence.HOP, silence.WINDOW) == (fingerprint.HOP, fingerprint.WINDOW)
+    assert silence.RATE == SAMPLE_RATE and silence.FLOOR_DB == fingerprint.FLOOR_DB
+    assert detect.HOP == fingerprint.PATCH_HOP
+    assert stages.FINGERPRINT_ID == fingerprint.FINGERPRINT_ID
