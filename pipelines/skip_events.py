@@ -28,8 +28,10 @@ def keep_events(storage: Storage, events: pa.Table) -> None:
     events, held = checked(events), stored_events(storage)
     fresh = events if held is None else beyond(events, held)
     if len(fresh):
-        data = encode(fresh)
-        storage.write(f"{FOLDER}/{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
+        data, before = encode(fresh), 0 if held is None else len(held)
+        # The same rows may be new twice: each file has a name of its own.
+        name = hashlib.sha256(f"{before} ".encode() + data).hexdigest()[:16]
+        storage.write(f"{FOLDER}/{name}.parquet", data)
 
 
 def erase_events(storage: Storage, content_ids: Iterable[str]) -> None:

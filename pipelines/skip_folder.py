@@ -97,7 +97,11 @@ def skip_folder(
         alone = [r for r in recordings if music or first.setdefault(r.audio_sha256, r.number) == r.number]
         told("compare", 0, len(alone))
         detector.add(alone, lambda done, total: told("compare", done, 0))
-        said = {} if music else {n: own for n, one in enumerate(heard) if (own := spoken(one.path))}
+        said: dict[int, list[Sentence]] = {}
+        for r in () if music else recordings:
+            number = first.get(r.audio_sha256, r.number)  # captions may lie beside any copy
+            if number not in said and (own := spoken(heard[r.number].path)):
+                said[number] = own
         markers = decide(
             detector.known,
             {n: one.silences for n, one in enumerate(heard)},
@@ -196,7 +200,7 @@ def _hear_all(
                 except BadItem as error:
                     failures.append((path, f"{error.reason}: {error.detail}"))
                 except OSError as error:
-                    if error.errno not in UNREADABLE:
+                    if error.errno not in UNREADABLE or Path(str(error.filename)).is_relative_to(scratch):
                         raise
                     failures.append((path, f"unreadable: {error.strerror}"))
                 told("listen", 1, 0)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 FOLDER = "skips"
 CURRENT = f"{FOLDER}/current.json"
 SAID = f"{FOLDER}/said.parquet"  # pipelines.skip_words
-STATE_VERSION = 1  # raised when what is kept can no longer be read; then everything is found anew
-FIRST_FINGERPRINT = "log-band-patches-1"  # of states that do not say by which they were made
+STATE_VERSION = (
+    2  # raised when what is kept can no longer be read, or was found by other rules; then everything is found anew
+)
 
 
 def save(storage: Storage, known: Known) -> None:
@@ -85,7 +86,7 @@ def _known(storage: Storage, pointer: dict[str, Any]) -> Known:
     from skips.detect import Known
     from skips.tables import motifs_from_tables, part_from_bytes, recordings_from_table
 
-    if pointer["version"] != STATE_VERSION or pointer.get("fingerprint", FIRST_FINGERPRINT) != FINGERPRINT_ID:
+    if pointer["version"] != STATE_VERSION or pointer["fingerprint"] != FINGERPRINT_ID:
         return Known(next_number=pointer["next_number"])
     recordings, motifs, occurrences = (
         decode(storage.read(pointer[n])) for n in ("recordings", "motifs", "occurrences")

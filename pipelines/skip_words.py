@@ -25,7 +25,7 @@ from skips.markers import Marker
 from skips.sentences import sentences
 from skips.words import Sentence
 
-SAID_VERSION = 1
+SAID_VERSION = 2  # raised when other sentences or ads may be found
 SENTENCE = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
 AD = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("confidence", pa.float64())])
 SCHEMA = pa.schema(

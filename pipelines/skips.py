@@ -62,7 +62,8 @@ def step(run: Run) -> dict[str, Any]:
 
 @dataclass
 class _Changes:
-    """The numbers of recordings that are gone or replaced, the new ones, and whether any stands for another content."""
+    """The numbers of recordings that are gone or replaced, the new ones, and whether any stands for another content, or
+    for one that is said to be something else."""
 
     gone: set[int] = field(default_factory=set)
     fresh: list[Recording] = field(default_factory=list)
@@ -89,8 +90,8 @@ def _changes(run: Run) -> tuple[Detector, _Changes]:
             found.gone.add(number)
             continue
         taken.add(sound(content_id))
-        found.moved |= content_id != recording.content_id
         known.recordings[number] = replace(recording, content_id=content_id, **about[content_id])
+        found.moved |= known.recordings[number] != recording
     for content_id in (c for c in about if c in heard):
         if sound(content_id) not in taken:
             taken.add(sound(content_id))
@@ -133,8 +134,9 @@ def add_events(run: Run, events: pa.Table) -> dict[str, Any]:
     the store has already change nothing. Call it under the writer's lease. Raises `CatalogError` as
     `skips.events.checked` does."""
     keep_events(run.storage, events)
-    episodes, agreed = _decided(run, load(run.storage), bearers(run.tables))
-    changed = _commit(run, episodes)
+    known = load(run.storage)
+    episodes, agreed = _decided(run, known, bearers(run.tables))
+    changed = _commit(run, episodes) if known.recordings else 0  # else the next run finds everything anew
     return {"changed": changed, "evidence": None if agreed is None else asdict(agreed)}
 
 
@@ -285,4 +287,5 @@ def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
         detector.rebuild()
     if gone or moved or erase:
         save(run.storage, known)
-        _commit(run, _decided(run, known, bearing)[0])
+        if known.recordings:  # else the next run finds everything anew
+            _commit(run, _decided(run, known, bearing)[0])

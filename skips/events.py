@@ -39,7 +39,7 @@ def read_events(path: Path) -> pa.Table:
             words = {field.name: pa.string() for field in EVENTS if field.type == pa.string()}
             return checked(csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=words)))
         return checked(parquet.read_table(path) if suffix == ".parquet" else _lines(path))
-    except (OSError, UnicodeDecodeError, pa.ArrowInvalid) as error:
+    except (OSError, UnicodeError, pa.ArrowInvalid) as error:
         raise CatalogError(f"the events {path} cannot be read: {error}") from error
 
 
@@ -66,7 +66,7 @@ def _lines(path: Path) -> pa.Table:
                 values = [str(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in values]
             try:
                 columns[field.name] = pa.array(values, field.type)
-            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError) as error:
                 raise CatalogError(
                     f"the events' column {field.name} cannot be read as {field.type}: {error}"
                 ) from error
@@ -91,6 +91,9 @@ def checked(table: pa.Table) -> pa.Table:
             columns.append(pc.cast(table[field.name], field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise CatalogError(f"the events' column {field.name} cannot be read as {field.type}: {error}") from error
+        if field.nullable:  # blank in a file of text
+            blank = pc.equal(columns[-1], "")
+            columns[-1] = pc.if_else(pc.fill_null(blank, True), pa.scalar(None, field.type), columns[-1])
     found = pa.Table.from_arrays(columns, schema=pa.schema([f.with_nullable(True) for f in EVENTS]))
     for number, row in enumerate(found.to_pylist(), 1):
         if any(row[f.name] is None for f in EVENTS if not f.nullable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,7 @@ TITLES = {
 }
 SKIP_SCENE = 3  # Kodi: a commercial break, skipped once, and reachable by seeking back
 LEAST_PART_S = 1.0  # of content between two markers that is worth a chapter
+LONGEST_NAME = 240  # bytes that a disk has for a file's name, less those of a suffix
 NAME_BYTES = 100  # of an exported file's name, before its hash
 
 
@@ -130,12 +132,9 @@ def write_exports(
     it; of two files that differ in nothing else, each keeps its own."""
     storage = LocalStorage(folder)
     written = []
-    stems = Counter(_stem(episode.content_id).casefold() for episode in episodes)
-    for episode in episodes:
-        name = file_name(episode.content_id)
-        if as_files:
-            stem = _stem(episode.content_id)
-            name = stem if stems[stem.casefold()] == 1 else episode.content_id
+    ids = [episode.content_id for episode in episodes]
+    names = _beside(ids) if as_files else list(map(file_name, ids))
+    for episode, name in zip(episodes, names, strict=True):
         for form in formats:
             suffix, export = FORMATS[form]
             relative = f"{name}{suffix}"
@@ -144,8 +143,19 @@ def write_exports(
     return written
 
 
-def _stem(path: str) -> str:
-    return PurePosixPath(path).with_suffix("").as_posix()
+def _beside(paths: Sequence[str]) -> list[str]:
+    """Names for exports of files: theirs without the suffix; with it, where another file has the same; and a name as of
+    an id where that is another's, or too long for a disk."""
+    stems = [PurePosixPath(path).with_suffix("").as_posix() for path in paths]
+    count = Counter(map(str.casefold, stems))
+    names = [stem if count[stem.casefold()] == 1 else path for stem, path in zip(stems, paths, strict=True)]
+    count = Counter(map(str.casefold, names))
+    return [
+        name
+        if count[name.casefold()] == 1 and len(os.fsencode(PurePosixPath(name).name)) <= LONGEST_NAME
+        else (PurePosixPath(path).parent / file_name(path)).as_posix()
+        for name, path in zip(names, paths, strict=True)
+    ]
 
 
 def total_s(markers: Iterable[Marker], actions: Sequence[str] = ("auto", "ask")) -> float:

@@ -35,13 +35,21 @@ def versions(known: Known, silences: Mapping[int, Sequence[tuple[float, float, b
     for n in sounding:
         if sha256 := known.recordings[n].audio_sha256:
             join(n, by_bytes.setdefault(sha256, n))
-    for n, other in _sharing(known, sounding):
-        join(n, other)
+    holders = _holders(known, sounding)
+    for n, those in holders.items():
+        for other in those:
+            if n in holders.get(other, ()):
+                join(n, other)
+    # A trailer or a jingle by itself lies in every episode, and makes no versions of them: only what one episode alone
+    # holds, in whatever versions, is a part of it.
+    for n, those in sorted(holders.items(), key=lambda held: -sounding[held[0]]):
+        if len({first(other) for other in those}) == 1:
+            join(n, those[0])
     return {n: first(n) for n in sounding}
 
 
-def _sharing(known: Known, sounding: Mapping[int, float]) -> list[tuple[int, int]]:
-    """Pairs of recordings of which the second has most of what sounds in the first."""
+def _holders(known: Known, sounding: Mapping[int, float]) -> dict[int, list[int]]:
+    """Recording → those that have most of what sounds in it."""
     # Recording → motif → how long it is heard there.
     seconds: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     holders: dict[int, set[int]] = defaultdict(set)
@@ -50,7 +58,7 @@ def _sharing(known: Known, sounding: Mapping[int, float]) -> list[tuple[int, int
             if o.recording in sounding:
                 seconds[o.recording][number] += (o.end - o.start) * FRAME_S
                 holders[number].add(o.recording)
-    found = []
+    found: dict[int, list[int]] = {}
     for n, own in seconds.items():
         least = SHARED * sounding[n]
         if sum(own.values()) < least:
@@ -59,5 +67,5 @@ def _sharing(known: Known, sounding: Mapping[int, float]) -> list[tuple[int, int
         for number, heard in own.items():
             for other in holders[number] - {n}:
                 shared[other] += min(heard, seconds[other][number])
-        found += [(n, other) for other, common in shared.items() if common >= least]
-    return found
+        found[n] = [other for other, common in shared.items() if common >= least]
+    return {n: those for n, those in found.items() if those}

@@ -390,6 +390,37 @@ def test_state_of_another_fingerprint_is_found_anew(show: Show) -> None:
     show.assert_right()
 
 
+def test_tracks_that_become_episodes_keep_their_markers_when_events_come(show: Show) -> None:
+    for row in show.shelf.rows:
+        row.update({"kind": "track", "updated_at": "2026-02-01T00:00:00Z"})
+    show.shelf.save()
+    show.enrich()
+    assert show.markers() == {}
+    for row in show.shelf.rows:
+        row.update({"kind": "episode", "updated_at": "2026-03-01T00:00:00Z"})
+    show.shelf.save()
+    show.enrich()
+    show.assert_right()
+    skips.add_events(show.run(), events_of(("episode 0", "skip", 0.0, 1.0, "ann")))
+    show.assert_right()
+
+
+def test_events_before_everything_is_found_anew_take_no_markers(show: Show) -> None:
+    before = show.markers()
+    pointer = json.loads((show.store / skip_state.CURRENT).read_text())
+    (show.store / skip_state.CURRENT).write_text(json.dumps({**pointer, "version": 1}))
+    played = events_of(*[("episode 0", "play", 0.0, 60.0, f"{n}") for n in range(30)])
+    assert skips.add_events(show.run(), played)["changed"] == 0
+    assert show.markers() == before
+    # The same event once more than it is held is one more.
+    skips.add_events(show.run(), played.slice(0, 1))
+    skips.add_events(show.run(), pa.concat_tables([played.slice(0, 1)] * 2))
+    held = skip_events.stored_events(show.run().storage)
+    assert held is not None and len(held) == 31
+    show.enrich()
+    assert {m.action for m in show.markers()["episode 0"]} == {"ask"}
+
+
 AD = (
     "This episode is sponsored by Acme rivers. Go to acme.com slash river and use promo code RIVER for twenty percent "
     "off your first order. That is acme.com slash river, promo code RIVER."

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from skips.decide import SHY_S, decide, ordered, repeats, support
-from skips.detect import Recording
+from skips.detect import Known, Recording
 from skips.frames import FRAME_S
 from skips.markers import Marker
 from skips.similarity import HOP_S, similarity
@@ -128,12 +128,56 @@ def test_an_episode_with_other_ads_put_in_is_no_witness_of_itself() -> None:
 
 
 def test_tracks_say_nothing_of_how_many_episodes_there_are() -> None:
-    catalogue = a_show(3)
-    for n in range(60):
-        catalogue.add(30 + n % 7)
+    """Early in two of three episodes, and in all there are: an intro by a hair. Among many it would be an ad."""
+    catalogue = Catalogue()
+    for n, start in enumerate((12, 14, 80)):
+        catalogue.add(start, ("intro", noisy(INTRO, n)), 190)
+    for n in range(12):
+        catalogue.add(20 + n % 7)
+
+    def kinds(others: str) -> list[str]:
+        detector = catalogue.detector()
+        detector.add([replace(r, kind=others if r.number > 2 else "episode") for r in catalogue.recordings()])
+        return [m.kind for m in decide(detector.known, {})[1]]
+
+    assert kinds("track") == ["intro"] and kinds("episode") == ["ad"]
+
+
+@pytest.mark.parametrize("trailer", ["spots and a word", "the intro alone", "the intro and silence"])
+def test_a_trailer_that_lies_in_every_episode_takes_no_markers_from_them(trailer: str) -> None:
+    catalogue = a_show(4)
+    before = decide(known_of(catalogue), {})
+    intro = ("intro", noisy(INTRO, 50))
+    pieces = {
+        "spots and a word": [intro, 6.0, ("ad", noisy(AD, 51))],
+        "the intro alone": [intro],
+        "the intro and silence": [intro, ("nothing", np.zeros((frames_of(60), 32), np.uint8))],
+    }[trailer]
+    catalogue.add(*pieces)
+    known = known_of(catalogue)
+    silent = {4: [(20.0, 80.0, True)]} if "silence" in trailer else {}
+    assert versions(known, silent) == {n: n for n in range(5)}
+    found = decide(known, silent)
+    for n in range(4):
+        assert [(m.kind, m.action) for m in found[n]] == [(m.kind, m.action) for m in before[n]]
+        assert found[n][0].occurrences == 5
+
+
+def test_a_teaser_of_one_episode_is_a_part_of_it() -> None:
+    catalogue = a_show(2)
+    own = sound(40, 300)
+    catalogue.add(20, ("own", noisy(own, 1)), ("intro", noisy(INTRO, 60)), 80)
+    catalogue.add(("own", noisy(own, 2)), 5)
+    known = known_of(catalogue)
+    assert versions(known, {}) == {0: 0, 1: 1, 2: 2, 3: 2}
+    found = decide(known, {})
+    assert found[3] == [] and [m.kind for m in found[2]] == ["intro"]
+
+
+def known_of(catalogue: Catalogue) -> Known:
     detector = catalogue.detector()
-    detector.add([replace(r, kind="track" if r.number > 2 else "episode") for r in catalogue.recordings()])
-    assert [m.kind for m in decide(detector.known, {})[1]] == ["intro", "ad"]
+    detector.add(catalogue.recordings())
+    return detector.known
 
 
 def test_a_sample_that_two_tracks_share_is_told() -> None:

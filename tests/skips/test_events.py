@@ -32,6 +32,14 @@ def test_ids_are_as_they_are_written(tmp_path: Path, suffix: str) -> None:
     assert found["from_s"].to_pylist() == [0, 1, 2, 3, 4] and found["audio_sha256"].null_count == 5
 
 
+def test_what_is_blank_is_not_told(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("content_id,event,from_s,to_s,listener,audio_sha256\na,play,0,9,,\nb,play,0,9,ann,ab12\n")
+    found = read_events(path)
+    assert found["listener"].to_pylist() == [None, "ann"]
+    assert found["audio_sha256"].to_pylist() == [None, "ab12"]
+
+
 def test_a_number_may_be_an_id(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"content_id": 7, "event": "play", "from_s": 0, "to_s": 9}\n')
@@ -45,6 +53,7 @@ def test_a_number_may_be_an_id(tmp_path: Path) -> None:
         ("a.jsonl", "[1]\n", "line 1 of the events .* is no JSON object"),
         ("a.jsonl", '{"content_id": ["a"], "event": "play", "from_s": 0, "to_s": 1}', "content_id cannot be read"),
         ("a.jsonl", '{"content_id": "a", "event": "play", "from_s": "soon", "to_s": 1}', "from_s cannot be read"),
+        ("a.jsonl", '{"content_id": "\\ud800", "event": "play", "from_s": 0, "to_s": 1}', "content_id cannot be read"),
         ("a.jsonl", "", "no column content_id, event, from_s, to_s"),
         ("a.csv", "content_id,event,from_s,to_s\na,play,soon,1\n", "from_s cannot be read"),
         ("a.csv", "", "cannot be read"),

@@ -235,3 +235,14 @@ def test_seconds_are_counted_by_action() -> None:
     assert total_s(EPISODE.markers, ("auto",)) == 34.25
     assert total_s(EPISODE.markers) == pytest.approx(94.3734)
     assert total_s([]) == 0
+
+
+def test_exports_beside_files_never_fall_on_one_path(tmp_path: Path) -> None:
+    long = "l" * 245
+    ids = ["x.mp3", "x.wav", "x.mp3.wav", "X.ogg", "show/one.mp3", f"{long}.mp3", "two.opus"]
+    episodes = [marked(INTRO, content_id=i) for i in ids]
+    paths = write_exports(episodes, tmp_path, list(FORMATS), as_files=True)
+    assert len({str(path).casefold() for path in paths}) == len(ids) * len(FORMATS)
+    assert all(path.is_file() for path in paths)
+    names = {path.relative_to(tmp_path).as_posix() for path in paths}
+    assert {"show/one.edl", "two.edl", "two.chapters.json", "X.ogg.edl", "x.wav.edl"} <= names
