@@ -95,7 +95,7 @@ def show(first_run: Show, tmp_path: Path) -> Show:
     """The show after its first run, to do with as one likes."""
     shutil.copytree(first_run.root, tmp_path / "show")
     copy = Show(tmp_path / "show")
-    copy.shelf.rows, copy.spans = list(first_run.shelf.rows), dict(first_run.spans)
+    copy.shelf.rows, copy.spans = [dict(row) for row in first_run.shelf.rows], dict(first_run.spans)
     copy.enrich()  # a copied store is mended by a run
     return copy
 
