@@ -22,7 +22,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	  test -x $(BIN)/python || $$UV venv --quiet --python $(PYTHON) $(VENV); \
 	  VIRTUAL_ENV=$(VENV) $$UV pip sync --quiet --require-hashes requirements.lock && \
 	  VIRTUAL_ENV=$(VENV) $$UV pip install --quiet --no-deps --no-build-isolation --editable .
-	@# uv compiles no modules; every process would, where Python may not write beside them: half of a small run's time.
+	@# uv compiles no modules; every process would, where Python may not write beside them: four tenths of a small run's time.
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 

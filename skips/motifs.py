@@ -1,8 +1,8 @@
 """From pairs of recordings that agree to motifs: what recurs, where it begins and ends, and where it is heard.
 
-Each recording's stretches are voted by the pairs that name them; stretches that pairs link are one motif. One
-occurrence is the motif's template. Its edges are where the evidence of all other occurrences together turns, and are
-projected onto each of them, which mends those that a fade or a voice blurs.
+Each recording's stretches are voted by the pairs that name them (`skips.stretches`); stretches that pairs link are one
+motif. One occurrence is the motif's template. Its edges are where the evidence of all other occurrences together turns,
+and are projected onto each of them, which mends those that a fade or a voice blurs.
 """
 
 from __future__ import annotations
@@ -31,18 +31,16 @@ from skips.frames import (
 )
 from skips.join import Chain
 from skips.overlaps import by_recording, kept_apart, outside
+from skips.stretches import REST_S, Stretch, stretches
 
 LEAST_S = 3.5  # of a stretch: shorter ones are phrases
 SPLIT_S = 8.0  # a chain that long may be two
 DEPTH = 3  # how often a chain is cut
-REST_S = 5.0  # of what another stretch leaves of one
 SURE = 60.0  # nats of a pair
 FITS = ((0.62, 1.5), (0.5, 2.3))  # mean likeness of a pair and its nats a frame: less of one asks for more of the other
 WHOLE = 0.85  # share of a motif from which an occurrence counts as all of it
 WHOLE_SURE = 1.1  # nats a frame that all of a motif needs: phrases in one voice reach .8
 PART_SURE, PART_LIKENESS = 2.0, 0.72  # what a part needs: phrases are parts of something, too
-SAME = 0.75  # IoU of two views of one stretch
-ROWS = 512  # views that are compared with all at a time
 LINKED = 0.5  # share of the shorter of two stretches that a pair must hold to link them
 SURELY = 31  # frames, 1 s, over which another sound is told from a blurred one
 JURY = 24  # occurrences that an edge is sought with
@@ -96,95 +94,6 @@ def agree(found: Sequence[Chain], sounds: Sounds) -> list[Pair]:
 def _sure(far: Extent) -> bool:
     rate = far.sure / (far.end - far.start)
     return far.sure >= SURE and any(far.score >= score and rate >= least for score, least in FITS)
-
-
-@dataclass
-class Stretch:
-    """Frames `start` to `end` of a recording that pairs agree on; `support` is in how many other places it is heard."""
-
-    recording: int
-    start: float
-    end: float
-    support: int
-
-
-def stretches(pairs: Sequence[Pair]) -> list[Stretch]:
-    """The stretches of every recording: of overlapping views, that of most other places wins, and the others keep what
-    it leaves of them."""
-    views: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
-    for pair in pairs:
-        for which in (0, 1):
-            recording, start, end = pair.side(which)
-            other, there, _ = pair.side(1 - which)
-            # A spot may be heard twice in one recording, so a place is a recording and a time there.
-            views[recording].append((start, end, other * 1e7 + round(there / 150)))
-    found: list[Stretch] = []
-    for recording, seen in sorted(views.items()):
-        parts = _apart(np.array(seen))
-        picked = [_picked(recording, part) for part in parts]
-        lead = max(range(len(parts)), key=lambda n: picked[n][0][0])
-        for n, part in enumerate(parts):
-            long = part[part[:, 1] - part[:, 0] >= REST_S / FRAME_S]
-            if n != lead and len(long) < len(part):  # what is as short as that stands by itself, or is nothing
-                picked[n] = _picked(recording, long)
-        while picked := [own for own in picked if own]:
-            found.append(max(picked, key=lambda own: own[0][0]).pop(0)[1])
-    return found
-
-
-def _apart(views: np.ndarray) -> list[np.ndarray]:
-    """Views, (n, 3), in groups of which none overlaps another: a jingle that is heard a hundred times in an hour makes
-    ten thousand views, of a hundred places."""
-    views = views[np.argsort(views[:, 0], kind="stable")]
-    reached = np.maximum.accumulate(views[:, 1])
-    return np.split(views, np.flatnonzero(views[1:, 0] >= reached[:-1]) + 1)
-
-
-def _picked(recording: int, views: np.ndarray) -> list[tuple[float, Stretch]]:
-    """The stretches of views that hang together, and what each was picked for: its places, then its length."""
-    starts, ends, place = views.T
-    found = []
-    while len(starts):
-        counts = _places(starts, ends, place)
-        worth = counts + 1e-6 * (ends - starts)
-        best = int(np.argmax(worth))
-        same = _same(starts, ends, slice(best, best + 1))[0]
-        first, last = float(np.median(starts[same])), float(np.median(ends[same]))
-        found.append((float(worth[best]), Stretch(recording, first, last, int(counts[best]))))
-        starts, ends, place = _left(starts, ends, place, first, last, same)
-    return found
-
-
-def _places(starts: np.ndarray, ends: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """In how many places the same as each view is heard, int (n,)."""
-    order = np.argsort(place, kind="stable")
-    turns = np.flatnonzero(np.diff(place[order], prepend=-np.inf))
-    counts = np.empty(len(starts), np.int64)
-    for first in range(0, len(starts), ROWS):
-        rows = slice(first, first + ROWS)
-        same = _same(starts, ends, rows)[:, order]
-        counts[rows] = np.logical_or.reduceat(same, turns, axis=1).sum(axis=1)
-    return counts
-
-
-def _same(starts: np.ndarray, ends: np.ndarray, rows: slice) -> np.ndarray:
-    """Which views are the same stretch as some of them, bool (rows, n)."""
-    low, high = starts[rows, None], ends[rows, None]
-    shared = np.clip(np.minimum(high, ends) - np.maximum(low, starts), 0, None)
-    return np.asarray(shared / np.maximum(high - low + (ends - starts) - shared, 1e-9) > SAME)
-
-
-def _left(
-    start: np.ndarray, end: np.ndarray, place: np.ndarray, first: float, last: float, gone: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What views keep outside frames `first` to `last`, where that is long enough to be something of its own."""
-    before = ~gone & (np.minimum(end, first) - start >= REST_S / FRAME_S)
-    after = ~gone & (end - np.maximum(start, last) >= REST_S / FRAME_S)
-    return (
-        np.concatenate([start[before], np.maximum(start, last)[after]]),
-        np.concatenate([np.minimum(end, first)[before], end[after]]),
-        np.concatenate([place[before], place[after]]),
-    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from skips.frames import FRAME_S, Line
-from skips.motifs import REST_S, SAME, Pair, Stretch, stretches
+from skips.motifs import Pair
+from skips.stretches import REST_S, SAME, Stretch, stretches
 
 REST = REST_S / FRAME_S
 
