@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export FEAST_USAGE ?= False
 
 .DEFAULT_GOAL := help
-.PHONY: help install system demo test test-fast lint format bench lock docs clean
+.PHONY: help install demo test test-fast test-all lint format bench lock docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -31,11 +31,16 @@ install: $(VENV)/.installed ## Install Earmark and everything locked into .venv
 demo: install ## Build a catalogue of real media, enrich it and show what came out
 	@$(BIN)/earmark demo --folder $(DEMO)
 
-test: install lint ## Lint, types and every test
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+test: install lint ## Lint, types and the tests that every change must pass
+	$(PYTEST)
 
 test-fast: install ## The tests that are not marked slow
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not exhaustive and not gpu"
+
+test-all: test ## What test runs, and the exhaustive suites (Feast's behaviour on every store, every kill point)
+	$(PYTEST) -m "exhaustive and not gpu"
 
 lint: install ## ruff, mypy and the rooms' imports
 	$(BIN)/ruff check .

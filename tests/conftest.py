@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,14 @@ os.environ.setdefault("FEAST_USAGE", "False")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 RATE = 16_000
+SYSTEM_PROGRAMS = ("chromium", "espeak-ng", "ffmpeg", "flite", "java", "openssl", "redis-server")
+
+
+def pytest_configure() -> None:
+    """In CI, a missing system program fails the run: elsewhere the tests that need it are skipped."""
+    missing = [name for name in SYSTEM_PROGRAMS if shutil.which(name) is None]
+    if os.environ.get("CI") and missing:
+        pytest.exit(f"CI needs {', '.join(missing)} on the path; .ci/packages lists Debian's packages", returncode=3)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
