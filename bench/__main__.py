@@ -8,7 +8,7 @@ import json
 import sys
 from typing import Any
 
-from bench.frame import Benchmark, Row, machine, versions
+from bench.frame import Benchmark, Row, adopt_orphans, machine, versions
 
 NAMES = (
     "incremental",
@@ -43,6 +43,7 @@ def main() -> int:
         for name in NAMES:
             print(f"{name:<22}{load(name).about}")
         return 0
+    adopt_orphans()
     rows: list[dict[str, Any]] = []
     for name in chosen:
         benchmark = load(name)

@@ -28,18 +28,21 @@ REFERENCES = [f"{view}:{name}" for view in ("scalars", "vectors") for name in wo
 
 
 def run(quick: bool) -> list[Row]:
+    import redis
+
     rows, rounds = (2_000, 9) if quick else (50_000, 41)
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         world.build_data(folder, rows)
         with world.redis_server(folder) as port:
+            client = redis.Redis(port=port)
             stores = open_stores("redis", folder, f"localhost:{port}")
             for count in (1, 100, 500):
                 ids = some_ids(rows, count)
                 sides = common_sides(stores, ids)
                 sides["limit"], sides["raw"] = redis_limits(stores[0], port, ids)
-                found += report("redis", count, sides, rounds, LIMIT_REDIS)
+                found += report("redis", count, sides, rounds, LIMIT_REDIS, server=client)
         stores = open_stores("sqlite", folder, str(folder / "online.db"))
         for count in (1, 100, 500):
             ids = some_ids(rows, count)
@@ -154,21 +157,26 @@ def sqlite_limit(store: Any, path: Path, ids: list[str]) -> Callable[[], Any]:
     return select
 
 
-def report(kind: str, count: int, sides: dict[str, Callable[[], Any]], rounds: int, limit: str) -> list[Row]:
+def report(
+    kind: str, count: int, sides: dict[str, Callable[[], Any]], rounds: int, limit: str, server: Any = None
+) -> list[Row]:
+    """Rows of CPU and wall time of a read; for a Redis `server` (a client of it), its own CPU time too."""
     check(sides)
     repeats = max(1, 200 // count)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    times: dict[str, list[tuple[float, ...]]] = {name: [] for name in sides}
     with world.quiet():
         for _ in range(rounds):
             for name, call in sides.items():
                 many = max(1, repeats // 10) if name in ("stock", "feast") else repeats
+                before = world.server_cpu(server) if server else 0.0
                 cpu, wall = cost(lambda c=call, m=many: [c() for _ in range(m)])  # type: ignore[misc]
-                times[name].append((1000 * cpu / many, 1000 * wall / many))
+                used = (cpu, wall, world.server_cpu(server) - before) if server else (cpu, wall)
+                times[name].append(tuple(1000 * seconds / many for seconds in used))
     rows = []
     size = f"{count}x(24+512d)"
-    for at, unit in enumerate(("CPU ms", "wall ms")):
+    for at, unit in enumerate(("CPU ms", "wall ms", "server CPU ms")[: 3 if server else 2]):
         middle = {name: statistics.median(found[at] for found in all_) for name, all_ in times.items()}
-        which = unit.split()[0]
+        which = unit.removesuffix(" ms")
         rows.append(Row(f"{kind}-{size} {which}", middle["ours"], middle["stock"], middle["limit"], unit, PEER, limit))
         if "raw" in middle:
             rows.append(Row(f"{kind}-raw-{size} {which}", middle["ours"], None, middle["raw"], unit, "", LIMIT_RAW))

@@ -18,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.frame import server_apart
+
 SCALARS = 24
 DIMENSIONS = 512
 PROJECT = "bench"
@@ -106,7 +108,7 @@ def redis_server(folder: Path) -> Iterator[int]:
         port = int(free.getsockname()[1])
     command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
+    with server_apart(server):
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -115,9 +117,6 @@ def redis_server(folder: Path) -> Iterator[int]:
                 raise RuntimeError("redis-server did not start")
             time.sleep(0.02)
         yield port
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def server_cpu(client: Any) -> float:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import platform
 import resource
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 VERSIONS = ("numpy", "pyarrow", "duckdb", "feast", "torch", "sentence-transformers", "faiss-gpu", "av", "soundfile")
 
@@ -57,10 +62,83 @@ class Benchmark:
     run: Callable[[bool], list[Row]]
 
 
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_servers: dict[int, float] = {}  # pid → CPU seconds when last seen
+_apart: set[int] = set()  # pids of servers whose CPU time is reported on its own
+_apart_ended_s = 0.0  # CPU seconds of such servers that have ended, which the kernel adds to our ended children
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of descendants whose own parent ends, so that `cpu_seconds` still counts them.
+
+    Linux only; elsewhere it does nothing, and a process that detaches itself is counted by `counted_server` alone.
+    """
+    if platform.system() == "Linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def cpu_seconds() -> float:
-    """User and system time of this process, all its threads, and its ended children."""
+    """User and system seconds of this process with all its threads, its ended children, every living descendant, and
+    the servers of `counted_server`. Servers of `server_apart` are left out.
+
+    Living descendants count because work that a call hands to a process that outlives the call is a cost of the call.
+    """
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
+    own = sum(u.ru_utime + u.ru_stime for u in used) - _apart_ended_s
+    descendants = [p for p in _tree(os.getpid()) if p.pid != os.getpid()]
+    apart = {p.pid for server in _apart for p in _tree(server)}
+    counted = {p.pid for p in descendants} | apart
+    living = sum(_process_seconds(p) for p in descendants if p.pid not in apart)
+    for pid in _servers:
+        _servers[pid] = sum(_process_seconds(p) for p in _tree(pid) if p.pid not in counted) or _servers[pid]
+    return own + living + sum(_servers.values())
+
+
+@contextmanager
+def counted_server(pid: int) -> Iterator[None]:
+    """Counts a running server that is not a descendant of this process in `cpu_seconds`, with its descendants."""
+    _servers[pid] = 0.0
+    try:
+        yield
+    finally:
+        del _servers[pid]
+
+
+@contextmanager
+def server_apart(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Keeps a server's CPU time out of `cpu_seconds`; ends the server on leaving.
+
+    A database that ours and the peer both use is work of neither; a benchmark reports its share as a row of its own.
+    """
+    global _apart_ended_s
+    _apart.add(process.pid)
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            _apart_ended_s += used.ru_utime + used.ru_stime
+        _apart.discard(process.pid)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    """A process and its descendants; none where it has ended."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _process_seconds(process: psutil.Process) -> float:
+    """CPU seconds of a living process and of its children that have ended."""
+    try:
+        used = process.cpu_times()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0.0
+    return float(used.user + used.system + used.children_user + used.children_system)
 
 
 def cost(function: Callable[[], Any]) -> tuple[float, float]:
