@@ -94,23 +94,6 @@ def latest_rows(rows: pa.Table, key: str, event: str = EVENT, created: str = CRE
 _connections = threading.local()  # DuckDB's connections are not for sharing by threads, and opening one costs 10 ms
 
 
-def read_beside(tables: Tables, view: View, content_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
-    """The latest rows of some contents in a view; only their row groups are read."""
-    return latest_rows(read_rows_of(tables, view, content_ids, columns), "content_id")
-
-
-def read_rows_of(tables: Tables, view: View, content_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
-    """Every row of some contents in a view, or a table that has many a content; nothing else is kept in memory."""
-    import pyarrow.compute as pc
-    from pyarrow import dataset
-
-    filesystem, root = tables.storage.arrow()
-    paths = [f"{root}/{part.path}" for part in tables.parts(view)]
-    found = dataset.dataset(paths, schema=view.schema, filesystem=filesystem, format="parquet")
-    wanted = list(dict.fromkeys(["content_id", EVENT, CREATED, WORK_KEY, *columns]))
-    return found.to_table(columns=wanted, filter=pc.field("content_id").isin(pa.array(list(content_ids), pa.string())))
-
-
 def query(sql: str, **tables: pa.Table) -> pa.Table:
     """Runs SQL over Arrow tables by name."""
     import duckdb

@@ -112,6 +112,8 @@ def add_contents(
             )
         else:
             drafts.append(_draft(run.storage, bank, found, "", content_id, state, (), {"content_id": content_id}))
+    place = {content_id: number for number, content_id in enumerate(content_ids)}
+    drafts.sort(key=lambda draft: place[draft.provenance["content_id"]])
     known = {draft.provenance["content_id"] for draft in drafts} | {content_id for content_id, _ in result.failures}
     for content_id in (c for c in content_ids if c not in known):
         result.failures.append(

@@ -14,13 +14,18 @@ import numpy as np
 from core.contracts import WORK_KEY
 from core.features import FAMILIES, FINGERPRINT, KEYPOINTS, PASSAGES, SPEECH, VOICES, WORDS, View, embedding_view
 from core.keys import REMOVED, digest
-from core.tables import decode, read_beside, read_rows_of
+from core.rows import LatestRows, RowsOf
+from core.tables import decode
 from moderation.evidence import Evidence, part_arrays
 from moderation.policies import Policy
 from moderation.texts import text_hash, words_sha256
 from pipelines.context import Run, newest_catalog
 
-READ_AT_ONCE = 64  # contents whose arrays are read together
+READ_BYTES = 32 << 20  # of arrays that are read together, about
+LEAST_AT_ONCE, MOST_AT_ONCE = 16, 4_096  # contents
+VIEWS = {"audio": (FINGERPRINT, VOICES), "image": (KEYPOINTS,)}
+# Read of a view that is not read whole.
+COLUMNS = {FINGERPRINT.name: ("audio_sha256", "frames", "frame_count"), SPEECH.name: ("transcript",)}
 
 
 class StoreMedia:
@@ -30,19 +35,16 @@ class StoreMedia:
         self.run = run
         text = run.models.text
         self._text_view, self.text_model = embedding_view("text", text.model_id, text.dim), text.model_id
-        views = {
-            "audio": (FINGERPRINT, VOICES),
-            "image": (KEYPOINTS,),
-            "text": (self._text_view, PASSAGES),
-        }
-        self.scores = {m: self._scores(m, policies) for m in views}
+        self._views: dict[str, tuple[View, ...]] = {**VIEWS, "text": (self._text_view, PASSAGES)}
+        self._rows: dict[str, LatestRows] = {}
+        self.scores = {m: self._scores(m, policies) for m in self._views}
         self.keys: dict[str, dict[str, str]] = {}
-        for modality, (view, *more) in views.items():
-            further = [self._keys(other) for other in more]
+        for modality, (view, *more) in self._views.items():
+            further = [self._latest(other).keys for other in more]
             scores = self.scores[modality]
             self.keys[modality] = {
                 c: digest([key, *(keys.get(c) for keys in further), sorted(scores.get(c, {}).items())])
-                for c, key in self._keys(view).items()
+                for c, key in self._latest(view).keys.items()
                 if key != REMOVED
             }
 
@@ -51,15 +53,21 @@ class StoreMedia:
         """Whether anything keeps whose voices are heard."""
         return bool(self.run.tables.parts(VOICES))
 
-    def _keys(self, view: View) -> dict[str, str]:
-        latest = self.run.tables.latest(view, [])
-        return dict(zip(latest["content_id"].to_pylist(), latest[WORK_KEY].to_pylist(), strict=True))
+    def _latest(self, view: View) -> LatestRows:
+        """The rows of a view as the store had them when they were first asked for."""
+        if view.name not in self._rows:
+            columns = COLUMNS.get(view.name, [feature.name for feature in view.features])
+            self._rows[view.name] = LatestRows(self.run.tables, view, columns)
+        return self._rows[view.name]
 
     def evidence(self, modality: str, content_ids: Iterable[str]) -> Iterable[tuple[str, Evidence]]:
-        """(content, evidence), in order; arrays are read some contents at a time."""
-        wanted = list(content_ids)
-        for first in range(0, len(wanted), READ_AT_ONCE):
-            some = wanted[first : first + READ_AT_ONCE]
+        """(content, evidence), in the order in which the store has them, so that each part is read once; arrays are
+        read some contents at a time, `READ_BYTES` or so."""
+        wanted = self._latest(self._views[modality][0]).ordered(content_ids)
+        row_bytes = sum(self._latest(view).row_bytes for view in self._views[modality])
+        at_once = min(max(int(READ_BYTES / max(row_bytes, 1.0)), LEAST_AT_ONCE), MOST_AT_ONCE)
+        for first in range(0, len(wanted), at_once):
+            some = wanted[first : first + at_once]
             read = getattr(self, f"_{modality}")(some)
             for content_id in some:
                 if content_id in read:
@@ -79,9 +87,7 @@ class StoreMedia:
         return found
 
     def _audio(self, content_ids: Sequence[str]) -> Mapping[str, Evidence]:
-        columns = ["audio_sha256", "frames", "frame_count"]
         heard = {(row["content_id"], row["audio_sha256"]): row for row in self._beside(VOICES, content_ids)}
-        rows = read_beside(self.run.tables, FINGERPRINT, content_ids, columns).to_pylist()
         return {
             row["content_id"]: Evidence(
                 "audio",
@@ -93,18 +99,14 @@ class StoreMedia:
                 },
                 scores=self.scores["audio"].get(row["content_id"], {}),
             )
-            for row in rows
+            for row in self._beside(FINGERPRINT, content_ids)
         }
 
     def _beside(self, view: View, content_ids: Sequence[str]) -> list[dict[str, Any]]:
         """The latest rows of a view that may have none, without the removed."""
-        if not self.run.tables.parts(view):
-            return []
-        rows = read_beside(self.run.tables, view, content_ids, [f.name for f in view.features]).to_pylist()
-        return [row for row in rows if row[WORK_KEY] != REMOVED]
+        return [row for row in self._latest(view).read(content_ids).to_pylist() if row[WORK_KEY] != REMOVED]
 
     def _image(self, content_ids: Sequence[str]) -> Mapping[str, Evidence]:
-        rows = read_beside(self.run.tables, KEYPOINTS, content_ids, [f.name for f in KEYPOINTS.features]).to_pylist()
         return {
             row["content_id"]: Evidence(
                 "image",
@@ -112,7 +114,7 @@ class StoreMedia:
                 picture_arrays(row),
                 scores=self.scores["image"].get(row["content_id"], {}),
             )
-            for row in rows
+            for row in self._beside(KEYPOINTS, content_ids)
         }
 
     def words(self, content_id: str) -> str:
@@ -155,23 +157,21 @@ class StoreMedia:
         transcribed."""
         spoken = self._transcripts(list(cut))
         heard = [c for c, said in spoken.items() if text_hash(said) == cut[c]["said_hash"]]
-        if not heard or not self.run.tables.parts(WORDS):
+        if not heard:
             return {}
         words: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for row in read_rows_of(self.run.tables, WORDS, heard, ["start_s", "end_s"]).to_pylist():
-            if row[WORK_KEY] == self._speech_keys[row["content_id"]]:
+        for row in self._words.read(heard).to_pylist():
+            if row[WORK_KEY] == self._latest(SPEECH).keys[row["content_id"]]:
                 words[row["content_id"]].append((row["start_s"], row["end_s"]))
         return {c: _heard(spoken[c], _parts(cut[c], PASSAGES)[1], np.array(words[c])) for c in heard if words[c]}
 
     def _transcripts(self, content_ids: Sequence[str]) -> dict[str, str]:
-        if not self.run.tables.parts(SPEECH):
-            return {}
-        rows = read_beside(self.run.tables, SPEECH, content_ids, ["transcript"]).to_pylist()
+        rows = self._latest(SPEECH).read(content_ids).to_pylist()
         return {row["content_id"]: row["transcript"] for row in rows if row["transcript"]}
 
     @cached_property
-    def _speech_keys(self) -> dict[str, str]:
-        return self._keys(SPEECH)
+    def _words(self) -> RowsOf:
+        return RowsOf(self.run.tables, WORDS, ["start_s", "end_s"])
 
     @cached_property
     def _catalogue(self) -> dict[str, dict[str, Any]]:

@@ -7,14 +7,14 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
 
 from core.contracts import EVENT, WORK_KEY
 from core.features import CONTENT, FINGERPRINT
 from core.keys import REMOVED
-from core.tables import Tables, read_beside
+from core.rows import LatestRows
+from core.tables import Tables
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,13 +54,13 @@ class Frames:
     def __call__(self, number: int) -> np.ndarray:
         import numpy as np
 
-        rows = read_fingerprint(self.tables, [self.ids[number]], ["frames", "frame_count"]).to_pylist()
-        return np.frombuffer(zlib.decompress(rows[0]["frames"]), np.uint8).reshape(rows[0]["frame_count"], -1)
+        (row,) = self._rows.read([self.ids[number]]).to_pylist()
+        return np.frombuffer(zlib.decompress(row["frames"]), np.uint8).reshape(row["frame_count"], -1)
 
-
-def read_fingerprint(tables: Tables, content_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
-    """The latest fingerprint rows of some contents; only their row groups are read."""
-    return read_beside(tables, FINGERPRINT, content_ids, columns)
+    @cached_property
+    def _rows(self) -> LatestRows:
+        # Frames that were read are kept by `skips.frames.Sounds`, not twice.
+        return LatestRows(self.tables, FINGERPRINT, ["frames", "frame_count"], kept_bytes=0)
 
 
 def silences(tables: Tables, known: Known) -> dict[int, list[tuple[float, float, bool]]]:
