@@ -206,10 +206,10 @@ def decisions(args: argparse.Namespace) -> int:
     found = [
         c
         for c in cases.current.values()
-        if c.decision.tier
+        if c.tier
         and args.content in (None, c.content_id)
-        and args.policy in (None, c.decision.policy_id)
-        and args.only in (None, c.decision.action)
+        and args.policy in (None, c.policy_id)
+        and args.only in (None, c.action)
     ]
     found.sort(key=lambda c: c.key)
     if args.json:
@@ -237,15 +237,15 @@ def _passage(args: argparse.Namespace, case: Any) -> str | None:
     place = case.decision.place
     if place.first is None or place.last is None:
         return None
-    sha256 = case.record.body["evidence"]["sha256"]
-    return StoreMedia(open_run(local_store(args)), []).passage(case.content_id, place.first, place.last, sha256)
+    media = StoreMedia(open_run(local_store(args)), [])
+    return media.passage(case.content_id, place.first, place.last, case.sha256)
 
 
 def replay(args: argparse.Namespace) -> int:
     from core.errors import ConfigError
     from embedders.fingerprint import patches
 
-    cases = cases_of(args)
+    cases = cases_of(args, whole=True)
     if bool(args.id) == args.all:
         raise ConfigError("give a decision's id, or --all")
     chosen = list(cases.every.values()) if args.all else [cases.find(args.id)]
@@ -279,9 +279,14 @@ def head(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    from moderation.audit import Audit, Head
+    from dataclasses import replace
 
-    report = Audit(store_of(args)).verify(Head.parse(args.head) if args.head else None)
+    from moderation.audit import Audit, Head
+    from moderation.history import verify_snapshot
+
+    audit = Audit(store_of(args))
+    report = audit.verify(Head.parse(args.head) if args.head else None)
+    report = replace(report, problems=(*report.problems, *verify_snapshot(audit)))
     if args.json:
         print_json(
             {

@@ -31,7 +31,7 @@ def print_cases(title: str, found: list[Any], stages: list[str] | None = None) -
 def described(case: Any) -> dict[str, Any]:
     return {
         "id": case.case_id,
-        "at": case.record.at,
+        "at": case.at,
         "content_id": case.content_id,
         "by": case.by,
         "supersedes": case.supersedes or None,
@@ -45,8 +45,9 @@ def store_of(args: argparse.Namespace) -> Any:
     return open_storage(str(local_store(args)))
 
 
-def cases_of(args: argparse.Namespace) -> Any:
+def cases_of(args: argparse.Namespace, whole: bool = False) -> Any:
+    """Decisions as they stand; with `whole`, from the audit alone, without a snapshot of it."""
     from moderation.audit import Audit
     from moderation.cases import Cases
 
-    return Cases(Audit(store_of(args)))
+    return Cases(Audit(store_of(args), whole))

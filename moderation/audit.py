@@ -16,10 +16,14 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigError, NotFound, StorageError
 from core.storage import Conflict, Storage
+
+if TYPE_CHECKING:
+    from moderation.history import History
 
 FOLDER = "moderation/audit"
 BLOCKS, PERSONAL, HINT = f"{FOLDER}/blocks", f"{FOLDER}/personal", f"{FOLDER}/newest.json"
@@ -73,6 +77,17 @@ class Record:
     def head(self) -> Head:
         return Head(self.number, self.hash)
 
+    def wrong(self, before: Head) -> list[str]:
+        """What is wrong with it as the record that follows `before`, in words."""
+        problems = []
+        if self.number != before.number + 1:
+            problems.append(f"record {self.number} follows record {before.number}")
+        if self.previous != before.hash:
+            problems.append(f"record {self.number} is not chained to the one before it")
+        if self.hash != _hash(self.sealed()):
+            problems.append(f"record {self.number} was changed")
+        return problems
+
     def sealed(self) -> dict[str, Any]:
         """What the hash is over."""
         return {
@@ -103,8 +118,9 @@ class Report:
 class Audit:
     """The chain of a store."""
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
+    def __init__(self, storage: Storage, whole: bool = False) -> None:
+        """With `whole`, the chain's `history` is read from its beginning, whatever snapshots there are."""
+        self.storage, self._whole = storage, whole
 
     def append(self, entries: Sequence[Entry]) -> list[Record]:
         """Appends records, together or not at all. Raises `ConfigError` for a body that is not JSON."""
@@ -126,16 +142,39 @@ class Audit:
                 block, head = self._newest(block)
                 continue
             self.storage.write(HINT, json.dumps({"block": block + 1}).encode())
+            if "history" in self.__dict__:
+                self.history.appended(block + 1, records)
             return records
         raise StorageError(f"the audit in {FOLDER} is written to by too many at once")
 
     def head(self) -> Head:
         return self._newest()[1]
 
+    @cached_property
+    def history(self) -> History:
+        """What the chain says, without reading what a snapshot has of it."""
+        from moderation.history import History
+
+        return History(self, self._whole)
+
     def records(self) -> Iterator[Record]:
-        """Every record in order. Raises `StorageError` at one that cannot be read; `verify` says what is wrong."""
+        """Every record in order, from the chain itself. Raises `StorageError` at one that cannot be read; `verify` says
+        what is wrong."""
+        for _, records in self.blocks():
+            yield from records
+
+    def blocks(self, after: int = 0) -> Iterator[tuple[int, list[Record]]]:
+        """The blocks that follow a block, by number, with their records. Raises `StorageError`."""
         for block in self._blocks():
-            yield from _parsed(self.storage.read(_path(block)), block)
+            if block > after:
+                yield block, _parsed(self.storage.read(_path(block)), block)
+
+    def block(self, number: int) -> list[Record]:
+        """The records of a block. Raises `StorageError` where it cannot be read."""
+        data = self._block(number)
+        if data is None:
+            raise StorageError(f"block {number} of the audit is lost")
+        return _parsed(data, number)
 
     def find(self, record_id: str) -> Record:
         """Raises `NotFound`."""
@@ -175,7 +214,7 @@ class Audit:
                 problems.append(str(error))
                 continue
             for record in records:
-                problems += _wrong(record, last)
+                problems += record.wrong(last)
                 said, gone = self._wrong_beside(record)
                 problems, erased = problems + said, erased + gone
                 if head is not None and record.number == head.number:
@@ -215,7 +254,8 @@ class Audit:
             block, data = block + 1, later
         if data is None:
             return 0, Head()
-        return block, _parsed(data, block)[-1].head
+        lines = data.rstrip(b"\n").rsplit(b"\n", 1)
+        return block, _parsed(lines[-1] + b"\n", block)[-1].head
 
     def _block(self, number: int) -> bytes | None:
         try:
@@ -267,8 +307,18 @@ def _salted(salt: str, text: str) -> str:
     return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
+def line_of(record: Record) -> str:
+    """A record as its line in a block."""
+    return _canonical({**record.sealed(), "hash": record.hash})
+
+
+def record_of(line: str) -> Record:
+    """The record of a line that `line_of` made. Raises `ValueError`, `TypeError`."""
+    return Record(**json.loads(line))
+
+
 def _line(record: Record) -> bytes:
-    return _canonical({**record.sealed(), "hash": record.hash}).encode() + b"\n"
+    return line_of(record).encode() + b"\n"
 
 
 def _parsed(data: bytes, block: int) -> list[Record]:
@@ -281,14 +331,3 @@ def _parsed(data: bytes, block: int) -> list[Record]:
     if b"".join(map(_line, found)) != data:  # digits or spaces that mean the same to a reader
         raise StorageError(f"block {block} of the audit is not as it was written")
     return found
-
-
-def _wrong(record: Record, before: Head) -> list[str]:
-    problems = []
-    if record.number != before.number + 1:
-        problems.append(f"record {record.number} follows record {before.number}")
-    if record.previous != before.hash:
-        problems.append(f"record {record.number} is not chained to the one before it")
-    if record.hash != _hash(record.sealed()):
-        problems.append(f"record {record.number} was changed")
-    return problems

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from core.errors import ConfigError, NotFound, StorageError
 from moderation import decisions
 from moderation.audit import Audit, Entry, Record
 from moderation.banks import Bank
 from moderation.calibration import Calibration, Threshold
+from moderation.case import Case, Key
 from moderation.decisions import Calibrated, Decision, Place, policy_version
 from moderation.evidence import Evidence, load_arrays, store_arrays
 from moderation.exemplars import Exemplars
@@ -23,31 +25,7 @@ from skips.join import Patcher
 
 POLICY, CALIBRATION, VERDICT, OPINION = "policy", "calibration", "verdict", "opinion"  # kinds of record
 VERDICTS = ("violates", "allowed", "unsure")
-Key = tuple[str, str, str]  # content, policy, modality
-
-
-@dataclass(frozen=True)
-class Case:
-    """A decision as it was recorded; `by` is "machine" or the reviewer whose verdict made it."""
-
-    record: Record
-    content_id: str
-    decision: Decision
-    by: str
-    supersedes: str
-
-    @property
-    def case_id(self) -> str:
-        return self.record.record_id
-
-    @property
-    def key(self) -> Key:
-        return self.content_id, self.decision.policy_id, self.decision.modality
-
-    @classmethod
-    def of(cls, record: Record) -> Case:
-        body = record.body
-        return cls(record, body["content_id"], Decision.from_dict(body["decision"]), body["by"], body["supersedes"])
+JUDGES_IN_MEMORY = 4  # while decisions are replayed
 
 
 @dataclass(frozen=True)
@@ -68,6 +46,7 @@ class Cases:
 
     def __init__(self, audit: Audit) -> None:
         self.audit = audit
+        self._judges: dict[tuple[Any, ...], Judge] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -77,9 +56,13 @@ class Cases:
         self.opinions: dict[str, list[Record]] = defaultdict(list)  # of language models
         self.policies: dict[str, Record] = {}  # by version
         self.calibrations: dict[tuple[str, str], Record] = {}
-        self.at = 0
-        for record in self.audit.records():
+        history = self.audit.history
+        history.refresh()
+        for case in history.cases:
+            self.every[case.case_id] = self.current[case.key] = case
+        for record in history.of(VERDICT, OPINION, POLICY, CALIBRATION):
             self._take(record)
+        self.at = history.head.number
 
     def _take(self, record: Record) -> None:
         self.at = record.number
@@ -168,9 +151,9 @@ class Cases:
             return Replay(case, None, (str(error),))
 
     def _replayed(self, case: Case, patch: Patcher) -> Replay:
-        decision = case.decision
+        decision = Decision.from_dict(case.record.body["decision"])  # as the chain has it, not a snapshot
         if case.by != "machine":
-            said = [r for r in self.verdicts.get(case.supersedes, ()) if r.number < case.record.number]
+            said = [r for r in self.verdicts.get(case.supersedes, ()) if r.number < case.number]
             asked = {r.body["action"] for r in said} | {"none"}
             theirs = any(r.body["reviewer"] == case.by for r in said) and decision.action in asked
             return Replay(case, decision, () if theirs else ("no verdict asks for this action",))
@@ -180,28 +163,35 @@ class Cases:
         policy = policy_from_dict(held.body["policy"])
         if policy_version(policy) != decision.policy_version:
             return Replay(case, None, ("the policy, or the code that reads it, is another by now",))
-        exemplars = Exemplars(self.audit.storage, self.audit)
-        chosen = exemplars.every({*policy.positive, *policy.negative}, at=case.record.body["bank_at"])
-        judge = Judge(
-            policy,
-            decision.modality,
-            Bank(decision.modality, chosen, exemplars.arrays, patch),
-            self._calibration_of(decision),
-        )
+        judge = self._judge(policy, decision, case.record.body["bank_at"], patch)
         made = judge.decide(case.content_id, self.evidence(case)) or withdrawn(decision)
         opinions = [
             told for record in self.opinions.get(case.case_id, ()) if (told := replayed(self.audit, policy, record))
         ]
         return Replay(case, made, (*_differences(decision, made), *opinions))
 
+    def _judge(self, policy: Policy, decision: Decision, bank_at: int, patch: Patcher) -> Judge:
+        """The policy with its exemplars and its calibration as they were. The last ones that were asked for are kept:
+        decisions of one scan share them."""
+        key = (decision.policy_version, decision.modality, bank_at, decision.calibration, decision.threshold)
+        found = self._judges.pop(key, None)
+        if found is None:
+            exemplars = Exemplars(self.audit.storage, self.audit)
+            chosen = exemplars.every({*policy.positive, *policy.negative}, at=bank_at)
+            bank = Bank(decision.modality, chosen, exemplars.arrays, patch)
+            found = Judge(policy, decision.modality, bank, self._calibration_of(decision))
+        self._judges[key] = found
+        if len(self._judges) > JUDGES_IN_MEMORY:
+            self._judges.pop(next(iter(self._judges)))
+        return found
+
     def _calibration_of(self, decision: Decision) -> Calibrated | None:
         if not decision.calibration:
             return None
-        for record in self.audit.records():
-            if record.kind == CALIBRATION:
-                found = _calibrated(record)
-                if found.calibration.version == decision.calibration and found.threshold.value == decision.threshold:
-                    return found
+        for record in self.audit.history.of(CALIBRATION):
+            found = _calibrated(record)
+            if found.calibration.version == decision.calibration and found.threshold.value == decision.threshold:
+                return found
         raise StorageError(f"the calibration {decision.calibration} is not in the audit")
 
 

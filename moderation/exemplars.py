@@ -61,8 +61,8 @@ class Exemplars:
     ) -> list[Exemplar]:
         """The newest revisions of those in some banks and states, by id; with `at`, as of that record of the audit."""
         newest: dict[str, Exemplar] = {}
-        for record in self.audit.records():
-            if record.kind == KIND and (at is None or record.number <= at):
+        for record in self._records():
+            if at is None or record.number <= at:
                 found = _exemplar(record)
                 newest[found.exemplar_id] = found
         return [e for _, e in sorted(newest.items()) if e.state in states and (banks is None or e.bank in banks)]
@@ -70,9 +70,8 @@ class Exemplars:
     def get(self, exemplar_id: str, revision: int | None = None) -> Exemplar:
         """An exemplar as it is, or as it was at a revision. Raises `NotFound`."""
         found = None
-        for record in self.audit.records():
-            wanted = record.kind == KIND and revision in (None, record.number)
-            if wanted and record.body["exemplar_id"] == exemplar_id:
+        for record in self._records():
+            if revision in (None, record.number) and record.body["exemplar_id"] == exemplar_id:
                 found = _exemplar(record)
         if found is None:
             at = "" if revision is None else f" of revision {revision}"
@@ -140,6 +139,10 @@ class Exemplars:
     def arrays(self, exemplar: Exemplar) -> dict[str, np.ndarray]:
         """Raises `StorageError` where they are gone or not what they were."""
         return load_arrays(self.storage, exemplar.payload, f"exemplar {exemplar.exemplar_id!r}")
+
+    def _records(self) -> Iterable[Record]:
+        self.audit.history.refresh()
+        return self.audit.history.of(KIND)
 
     def _lacks(self, there: Exemplar, draft: Exemplar) -> bool:
         """Whether a draft of the same says more of it, or what is compared now."""

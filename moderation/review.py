@@ -62,11 +62,9 @@ class Review:
         self.policies = {p.id: p for p in policies}
         self.appeals: dict[str, list[Record]] = {}
         self.samples: list[Record] = []
-        for record in cases.audit.records():
-            if record.kind == APPEAL:
-                self.appeals.setdefault(record.body["case_id"], []).append(record)
-            elif record.kind == SAMPLE:
-                self.samples.append(record)
+        for record in cases.audit.history.of(APPEAL):
+            self.appeals.setdefault(record.body["case_id"], []).append(record)
+        self.samples += cases.audit.history.of(SAMPLE)
 
     def queue(self, reviewer: str = "", limit: int | None = None) -> list[Waiting]:
         """What waits, the most pressing first; with a `reviewer`, what that one may decide: nobody sees a case twice,
@@ -74,7 +72,7 @@ class Review:
         found = [w for case in self.cases.current.values() if (w := self._waiting(case)) is not None]
         if reviewer:
             found = [w for w in found if reviewer not in self._took_part(w.case)]
-        found.sort(key=lambda w: (-w.priority, w.case.record.number))
+        found.sort(key=lambda w: (-w.priority, w.case.number))
         return found[:limit]
 
     def verdict(
@@ -144,8 +142,8 @@ class Review:
     def sample(self, policy_id: str, contents: Iterable[str], count: int, *, by: str, seed: int) -> list[str]:
         """A random sample of contents that nothing speaks against, to be looked at by people: what it shows is what is
         missed. Returns the contents; they are recorded."""
-        standing = [case for case in self.cases.current.values() if case.decision.policy_id == policy_id]
-        flagged = {case.content_id for case in standing if case.decision.action != "none" or case.by != "machine"}
+        standing = [case for case in self.cases.current.values() if case.policy_id == policy_id]
+        flagged = {case.content_id for case in standing if case.action != "none" or case.by != "machine"}
         seen = {r.body["content_id"] for r in self.cases.verdicts.get("", ()) if r.body["policy_id"] == policy_id}
         clean = sorted(set(contents) - flagged - seen)
         clean.sort(key=lambda c: hashlib.sha256(f"{seed}\n{c}".encode()).digest())
@@ -200,9 +198,9 @@ class Review:
             and detector(then) == detector(policy)
         }
         for case in self.cases.every.values():
-            d = case.decision
-            if case.by != "machine" or (d.policy_id, d.modality) != (policy_id, modality):
+            if case.by != "machine" or (case.policy_id, case.modality) != (policy_id, modality):
                 continue
+            d = case.decision
             if policy is None or d.made_of != made_of:
                 continue
             if d.tier == "classifier" and policy.detector == "similarity":  # no exemplar had a part in it
@@ -217,12 +215,11 @@ class Review:
     def _made_of(self, policy_id: str, modality: str) -> str:
         """What the machine's last score was made of."""
         made = [
-            d.made_of
+            case.decision.made_of
             for case in self.cases.every.values()
             if case.by == "machine"
-            and ((d := case.decision).policy_id, d.modality) == (policy_id, modality)
-            and d.tier == "embedding"
-            and not all(c.shadow for c in d.cited)
+            and (case.policy_id, case.modality, case.tier) == (policy_id, modality, "embedding")
+            and not all(c.shadow for c in case.decision.cited)
         ]
         return made[-1] if made else ""
 
@@ -262,7 +259,7 @@ class Review:
         if case.case_id in self.appeals:
             decided = any(r.body["stage"] == "appeal" for r in said)
             return None if decided else Waiting(case, "appeal", 2.0)
-        if case.by != "machine" or case.decision.action != "review":
+        if case.by != "machine" or case.action != "review":
             return None
         score = case.decision.raw if case.decision.probability is None else case.decision.probability
         priority = min(max(score, 0.0), 1.0)

@@ -49,6 +49,7 @@ def scan_now(run: Run) -> dict[str, Any]:
 
 def publish(run: Run, cases: Cases) -> None:
     """Puts decisions that people made into the offline and the online store."""
+    cases.audit.history.keep()
     if commit(run, cases):
         _materialise(run)
 
@@ -74,6 +75,7 @@ def scan(run: Run) -> dict[str, Any]:
     if flooding:
         made += look.all()
     changed = commit(run, look.cases)
+    look.audit.history.keep()
     summary = {
         "policies": len(policies),
         "exemplars": len(look.exemplars),
@@ -100,7 +102,7 @@ def commit(run: Run, cases: Cases) -> int:
     keys = dict(zip(latest["content_id"].to_pylist(), latest[WORK_KEY].to_pylist(), strict=True))
     by_content: dict[str, list[Case]] = defaultdict(list)
     for case in cases.current.values():
-        if case.content_id in present and case.decision.tier:
+        if case.content_id in present and case.tier:
             by_content[case.content_id].append(case)
     created = now_us()
     rows = []
@@ -130,13 +132,14 @@ def erase(run: Run, content_ids: Iterable[str]) -> None:
     theirs = [case for case in cases.every.values() if case.content_id in gone]
     if not theirs:
         return
-    held = {c.record.body["evidence"]["payload"] for c in cases.every.values() if c.content_id not in gone}
+    held = {c.payload for c in cases.every.values() if c.content_id not in gone}
     held |= {e.payload for e in Exemplars(run.storage, audit).every(states=STATES)}
-    for payload in {case.record.body["evidence"]["payload"] for case in theirs} - held - {""}:
+    for payload in {case.payload for case in theirs} - held - {""}:
         run.storage.delete(f"{PAYLOADS}/{payload}.npz")
     ids = {case.case_id for case in theirs}
-    about = [r for r in audit.records() if r.body.get("case_id") in ids or r.body.get("content_id") in gone]
-    audit.erase([r.record_id for r in about if r.personal])
+    history = audit.history
+    personal = [r for r in history.of(*history.kinds) if r.personal]
+    audit.erase([r.record_id for r in personal if r.body.get("case_id") in ids or r.body.get("content_id") in gone])
     for record in (r for case_id in ids for r in cases.opinions.get(case_id, ())):
         run.storage.delete(f"{CACHE}/{record.body['key']}.json")
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SEEN = "moderation/seen"
 SEEN_ROWS = pa.schema([("modality", pa.string()), ("content_id", pa.string()), ("key", pa.string())])
+RECORDED_AT_ONCE = 1_000  # decisions whose evidence is in memory, and which are one block of the audit
 FLOOD_DAYS = 28  # that an exemplar's matches are compared with
 
 
@@ -110,11 +111,14 @@ class Scan:
                     due[content_id].append(rule)
             self.run.progress("moderation", 0, len(due))
             found: list[tuple[str, Decision, Evidence]] = []
-            for content_id, evidence in self.media.evidence(modality, sorted(due)):
+            for content_id, evidence in self.media.evidence(modality, due):
                 for rule in due[content_id]:
                     found += self._decided(rule, content_id, evidence)
                 self.looked_at += 1
                 self.run.progress("moderation", 1, 0)
+                if len(found) >= RECORDED_AT_ONCE:
+                    made += self.cases.record(self.policies, found, bank_at=at)
+                    found = []
             made += self.cases.record(self.policies, found, bank_at=at)
             rules += under
         # Written after the decisions: a scan that is killed before is made again, and decides the same.
@@ -153,13 +157,13 @@ class Scan:
         today = datetime.now(UTC).date()
         counts: dict[str, Counter[int]] = defaultdict(Counter)
         for case in self.cases.every.values():
-            age = (today - datetime.fromisoformat(case.record.at).date()).days
+            age = (today - datetime.fromisoformat(case.at).date()).days
             before = self.cases.every.get(case.supersedes)
             # What is only decided anew, after a change of the policy or by people, is no new match.
-            known = {c.exemplar_id for c in before.decision.cited} if before else set()
-            for cited in case.decision.cited[:1]:
-                if age <= FLOOD_DAYS and cited.exemplar_id not in known:
-                    counts[cited.exemplar_id][age] += 1
+            known = before.cited if before else ()
+            for exemplar_id in case.cited[:1]:
+                if age <= FLOOD_DAYS and exemplar_id not in known:
+                    counts[exemplar_id][age] += 1
         found = []
         for exemplar in self.exemplars:
             days = counts.get(exemplar.exemplar_id)
@@ -191,7 +195,7 @@ class Scan:
         cited = {
             case.content_id
             for case in self.cases.current.values()
-            if case.decision.policy_id == rule.policy.id and touched & {c.exemplar_id for c in case.decision.cited}
+            if case.policy_id == rule.policy.id and touched & set(case.cited)
         }
         return fresh | (cited & set(keys)) | self._matched(rule, touched, set(keys) - fresh - cited)
 
@@ -200,7 +204,7 @@ class Scan:
         if not touched & set(rule.exemplars) or not contents:
             return set()
         bank, found = rule.bank(touched), set()
-        for content_id, evidence in self.media.evidence(rule.modality, sorted(contents)):
+        for content_id, evidence in self.media.evidence(rule.modality, contents):
             self.looked_at += 1
             if bank.copies(evidence):
                 found.add(content_id)
@@ -215,7 +219,7 @@ class Scan:
             return []  # people have decided of this very medium
         decision = rule.judge.decide(content_id, evidence)
         if decision is None:
-            if before is None or not before.decision.tier:
+            if before is None or not before.tier:
                 return []
             return [(content_id, let_go(before.decision, rule.judge), evidence)]
         if before is not None and before.decision.same == decision.same:
@@ -252,7 +256,6 @@ class Seen:
 
 
 def _same_medium(case: Case, evidence: Evidence) -> bool:
-    held = case.record.body["evidence"]
-    if evidence.sha256 and held["sha256"]:
-        return bool(held["sha256"] == evidence.sha256)
-    return bool(held["text_hash"] == evidence.text_hash)
+    if evidence.sha256 and case.sha256:
+        return case.sha256 == evidence.sha256
+    return case.text_hash == evidence.text_hash
