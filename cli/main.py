@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+
+from cli.parser import Parser
 
 EPILOG = """\
 first steps:
@@ -47,19 +47,24 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
+    """Runs the command; returns its exit code. Without `argv` it is the process's own command."""
+    from cli.process import discard_output, is_disk_full
+
+    if argv is None:
+        from cli.process import prepare
+
+        prepare()
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("FEAST_USAGE", "False")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    parser = _parser(arguments)
-    args = parser.parse_args(arguments)
-    if args.command is None:
-        parser.print_help()
-        return 2
-    from core.errors import EarmarkError
+    from core.errors import EarmarkError, StorageError
 
     try:
-        return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
+        try:
+            code = _run(arguments)
+        finally:
+            sys.stdout.flush()  # now, because a reader that went away is no error, and a full disk is one
+        return code
     except EarmarkError as error:
         print(f"earmark: {error}", file=sys.stderr)
         return error.exit_code
@@ -67,21 +72,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("earmark: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
-
-
-class Parser(argparse.ArgumentParser):
-    """Names the nearest choice where a command or an option's value is none (argparse can from Python 3.14 on)."""
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        try:
-            super()._check_value(action, value)
-        except argparse.ArgumentError as error:
-            near = difflib.get_close_matches(str(value), [str(choice) for choice in action.choices or ()], 1)
-            if near:
-                error.message += f"; did you mean {near[0]!r}?"
+    except Exception as error:
+        if not is_disk_full(error):
             raise
+        if isinstance(error, OSError) and error.filename is None:
+            discard_output()
+        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        print(
+            f"earmark: the disk is full{where}; what was committed before stays: free some space and run the same "
+            "command again",
+            file=sys.stderr,
+        )
+        return StorageError.exit_code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parser = _parser(arguments)
+    args = parser.parse_args(arguments)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
