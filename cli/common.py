@@ -1,4 +1,4 @@
-"""What the commands share: the store's argument, output as JSON or a table, progress on a terminal."""
+"""What the commands share: the store's argument, output as JSON or a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,44 @@ PIPE_WIDTH = 120  # characters, where the output is not a terminal's
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", help="folder of the store (default: $EARMARK_STORE, else ./.earmark)")
+    add_output(parser)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """How a command answers: `--json` on standard output, `--quiet` on standard error."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text for people")
+    parser.add_argument("--quiet", action="store_true", help="print no progress on standard error")
 
 
-def local_store(args: argparse.Namespace) -> Path:
-    """The store's folder. Raises `NotFound` where no run has made one."""
+def local_store(args: argparse.Namespace, *, released: bool = True) -> Path:
+    """The store's folder. Raises `NotFound` where there is none, or where no run has ended yet and the command needs
+    what a run makes (`released`), and `ConfigError` for what cannot be a store's folder."""
     from core.config import store_uri
     from core.errors import NotFound
+    from core.location import is_released, is_store, other_files, store_folder
 
-    root = Path(store_uri(args.store)).expanduser().absolute()
-    if not _is_store(root):
-        for close in (root / "store", root.parent):
-            if _is_store(close):
-                raise NotFound(f"there is no enriched store in {root}; did you mean --store {near(str(close))}?")
-        raise NotFound(f"there is no enriched store in {root}; make one with: earmark run CATALOG --store {root}")
-    return root
+    root = store_folder(store_uri(args.store))
+    if is_released(root) or (not released and is_store(root)):
+        return root
+    if is_store(root):
+        raise NotFound(_never_ended(root))
+    for close in (root / "store", root / ".earmark", root.parent):
+        if is_store(close):
+            raise NotFound(f"there is no store in {root}; did you mean --store {near(str(close))}?")
+    others = other_files(root)
+    if others:
+        raise NotFound(f"{root} is not a store ({others}); name the folder of one with --store")
+    raise NotFound(f"there is no store in {root}; make one with: earmark run CATALOG --store {root}")
 
 
-def _is_store(folder: Path) -> bool:
-    return (folder / "release.json").is_file()
+def _never_ended(root: Path) -> str:
+    from core.storage import LocalStorage
+    from pipelines.unfinished import unfinished
+
+    found = unfinished(LocalStorage(root))
+    if found is None or found.running:
+        return f"the first run on the store {root} has not ended; look with: earmark status --store {root}"
+    return f"the first run on the store {root} was interrupted; resume it with: {found.resume}"
 
 
 def open_run(store: Path | str, source: str = ".") -> Any:
@@ -60,18 +79,30 @@ def writing(args: argparse.Namespace) -> Iterator[Any]:
 def stored_config(storage: Any, default: Any) -> Any:
     """The configuration of the run that made the active release: a search must use its models."""
     from core.config import Config, build
+    from core.release import read_release
+    from core.storage import read_json
 
+    release = read_release(storage)
+    if release is None or "run_id" not in release:
+        return default
     try:
-        release = json.loads(storage.read("release.json"))
-        return build(Config, json.loads(storage.read(f"runs/{release['run_id']}/run.json"))["config"])
-    except (FileNotFoundError, KeyError, ValueError):
+        return build(Config, read_json(storage, f"runs/{release['run_id']}/run.json")["config"])
+    except (FileNotFoundError, KeyError):
         return default
 
 
 def print_json(value: Any) -> None:
     text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
-    # A file's name that is no UTF-8 has halves of characters, which only an escape can say.
-    print(text if printable(text) == text else json.dumps(value, indent=2, default=str))
+    # JSON has escapes of its own for what the output's encoding lacks; those of Python would not be JSON.
+    print(text if _can_print(text) else json.dumps(value, indent=2, default=str))
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def printable(text: str) -> str:
@@ -83,10 +114,13 @@ def console(**options: Any) -> Any:
     """A rich console that keeps the width of pipes readable."""
     from rich.console import Console
 
-    console = Console(highlight=False, **options)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPE_WIDTH, **options)
-    return console
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            """Leaves it to `main`, which ends without an error: `earmark … | head` is usual."""
+            raise BrokenPipeError
+
+    made = Plain(highlight=False, **options)
+    return made if made.is_terminal else Plain(highlight=False, width=PIPE_WIDTH, **options)
 
 
 def table(title: str, columns: list[tuple[str, str]], rows: list[list[Any]]) -> Any:
@@ -116,37 +150,6 @@ def print_unread(failures: Iterable[tuple[str, str]]) -> None:
 
     for path, reason in failures:
         console().print(f"[red]could not read[/] {escape(printable(f'{path}: {reason}'))}")
-
-
-@contextlib.contextmanager
-def progress_bar(quiet: bool = False) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str], None]]]:
-    """(progress, on_step) callbacks: bars on a terminal, silence elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield (lambda label, done, total: None), (lambda title: None)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console(stderr=True),
-        transient=True,
-    ) as bars:
-        step = bars.add_task("starting", total=None)
-        tasks: dict[str, Any] = {}
-
-        def on_step(title: str) -> None:
-            bars.update(step, description=title)
-
-        def progress(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                tasks[label] = bars.add_task(label, total=total or None)
-            bars.update(tasks[label], advance=done, total=total or None)
-
-        yield progress, on_step
 
 
 def near(path: str) -> str:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from cli.common import add_store, console, local_store, open_run, print_json, seconds, table
+from cli.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
 
     limits = Limits(args.min_parts, int(args.target_mb * MB), args.grace)
     context = open_run(local_store(args))
-    with lease.hold(context.storage, new_run_id(), wait_s=args.wait):
+    with lease.hold(context.storage, new_run_id(), wait_s=args.wait), progress_bar(args.quiet) as (progress, on_step):
+        on_step("compact the views")
+        context.progress = progress
         found = compact(context, limits)
     if args.json:
         print_json(found)

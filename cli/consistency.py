@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from cli.common import add_store, console, local_store, print_json, table
+from cli.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.min_share is not None and not 0 <= args.min_share <= 1:
         raise ConfigError(f"--min-share {args.min_share} is no share; give 0 to 1")
-    found = consistency(local_store(args), sample=args.sample, seed=args.seed, views=args.view)
+    root = local_store(args)
+    with progress_bar(args.quiet) as (progress, on_step):
+        on_step("compare the online store with the offline store")
+        found = consistency(root, sample=args.sample, seed=args.seed, views=args.view, progress=progress)
     low = [
         view["view"]
         for view in found["views"]

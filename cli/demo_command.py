@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cli.common import console, open_run, print_json, progress_bar, save_picture, seconds, table
+from cli.common import add_output, console, open_run, print_json, save_picture, seconds, table
+from cli.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--small", action="store_true", help="a few contents of every kind")
     parser.add_argument("--svg", type=Path, help="also save what is printed as a picture")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text for people")
+    add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,7 +27,9 @@ def run(args: argparse.Namespace) -> int:
 
     started = time.perf_counter()
     folder = args.folder.absolute()
-    report = build_demo(folder / "catalog", small=args.small)
+    with progress_bar(args.quiet) as (_, on_step):
+        on_step("build the demo catalogue")
+        report = build_demo(folder / "catalog", small=args.small)
     built = time.perf_counter()
     out = console(record=args.svg is not None)
     if not args.json:
@@ -37,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         for reason in report.left_out:
             out.print(f"  [yellow]left out[/] {reason}")
     store = folder / "store"
-    with progress_bar(quiet=args.json) as (progress, on_step):
+    with progress_bar(args.quiet) as (progress, on_step):
         summary = run_catalog(
             str(folder / "catalog" / "catalog.jsonl"), str(store), Config(), progress=progress, on_step=on_step
         )

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cli.common import add_store, console, local_store, open_run, print_json, table
+from cli.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,14 +23,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import pyarrow.parquet as pq
 
-    from core.errors import ConfigError
+    from core.errors import ConfigError, StorageError
     from pipelines.duplicates import duplicates
 
     if args.out is not None and not args.out.absolute().parent.is_dir():
         raise ConfigError(f"there is no folder {args.out.absolute().parent} to write to")
-    found = duplicates(open_run(local_store(args)), by=args.by, score=args.score)
+    context = open_run(local_store(args))
+    with progress_bar(args.quiet) as (progress, on_step):
+        on_step("join near contents")
+        before = 0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal before
+            progress("contents", done - before, total)
+            before = done
+
+        found = duplicates(context, by=args.by, score=args.score, progress=advance)
     if args.out is not None:
-        pq.write_table(found, args.out)
+        try:
+            pq.write_table(found, args.out)
+        except OSError as error:
+            raise StorageError(f"cannot write {args.out}: {error}") from error
     if args.json:
         print_json(found.to_pylist())
         return 0

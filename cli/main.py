@@ -6,7 +6,8 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cli.parser import Parser
 
@@ -44,6 +45,7 @@ COMMANDS = {
     "dictionary": ("cli.dictionary", "print the feature dictionary"),
     "demo": ("cli.demo_command", "build a demo catalogue, enrich it and show what came out"),
 }
+PATHS = ("catalog", "store")  # arguments that are paths and are kept as text, since both may be URIs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +96,19 @@ def _run(arguments: Sequence[str]) -> int:
     if args.command is None:
         parser.print_help()
         return 2
+    _check_unicode(vars(args))
     return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
+
+
+def _check_unicode(values: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for text that is not UTF-8: no id, title or word of a store can be. Paths may be."""
+    from core.errors import ConfigError
+
+    for name, value in values.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and name not in PATHS and text != text.encode("utf-8", "replace").decode("utf-8"):
+                shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+                raise ConfigError(f"'{shown}' is not UTF-8, as every id, name and text of a store is")
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cli.common import add_store
+from cli.common import add_output, add_store
 
 HELP = """\
 Without a store:
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     match.add_argument("folder", type=Path, metavar="FOLDER", help="pictures, audio and texts that are looked at")
     match.add_argument("--bank", type=Path, metavar="FOLDER", required=True, help="the exemplars, one a file")
     match.add_argument("--workers", type=int, help="files that are read side by side (default: one a core)")
-    match.add_argument("--json", action="store_true", help="print JSON")
+    add_output(match)
     policies = action("policies", "check policies and show what they say")
     policies.add_argument(
         "file", nargs="?", type=Path, metavar="FILE", help="YAML; else the store's, or those that ship"

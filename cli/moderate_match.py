@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cli.common import console, print_json, print_unread, progress_bar, table
+from cli.common import console, print_json, print_unread, table
+from cli.progress import progress_bar
 
 
 def match(args: argparse.Namespace) -> int:
@@ -15,7 +16,7 @@ def match(args: argparse.Namespace) -> int:
 
     if args.workers is not None and args.workers < 1:
         raise ConfigError("--workers must be 1 or more")
-    with progress_bar(quiet=args.json) as (progress, on_step):
+    with progress_bar(args.quiet) as (progress, on_step):
         on_step("look for copies")
         found = match_folder(args.bank, args.folder, workers=args.workers, told=progress)
     root, failures = args.folder.expanduser().absolute(), []

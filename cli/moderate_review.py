@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cli.common import console, print_json, progress_bar, writing
+from cli.common import console, print_json, writing
 from cli.moderation import SHORT, cases_of, described, print_cases, store_of
+from cli.progress import progress_bar
 
 
 def queue(args: argparse.Namespace) -> int:
@@ -51,7 +52,7 @@ def adjudicate(args: argparse.Namespace) -> int:
     from pipelines.adjudicate import adjudicate as ask
 
     endpoint = Endpoint(args.url, args.model, args.key_env, args.timeout)
-    with writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
+    with writing(args) as run, progress_bar(args.quiet) as (progress, on_step):
         on_step("ask the model")
         run.progress = progress
         calls = args.limit if args.limit is not None else 1_000_000

@@ -7,8 +7,9 @@ import getpass
 import sys
 from typing import Any
 
-from cli.common import console, local_store, open_run, print_json, print_unread, progress_bar, table, writing
+from cli.common import console, local_store, open_run, print_json, print_unread, table, writing
 from cli.moderation import SHORT, cases_of, described, print_cases, store_of
+from cli.progress import progress_bar
 
 
 def policies(args: argparse.Namespace) -> int:
@@ -48,7 +49,7 @@ def add(args: argparse.Namespace) -> int:
     if bool(args.paths) == bool(args.content) or (args.content and not args.modality):
         raise ConfigError("give files and folders, or --content with --modality")
     by = args.by or getpass.getuser()
-    with writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
+    with writing(args) as run, progress_bar(args.quiet) as (progress, on_step):
         on_step("add exemplars")
         if args.content:
             found = add_contents(run, args.bank, args.modality, args.content, state=args.state, by=by)
@@ -172,7 +173,7 @@ def _told_exemplar(args: argparse.Namespace, found: Any) -> int:
 def scan(args: argparse.Namespace) -> int:
     from pipelines.moderate import scan_now
 
-    with writing(args) as run, progress_bar(quiet=args.json) as (progress, on_step):
+    with writing(args) as run, progress_bar(args.quiet) as (progress, on_step):
         on_step("match with the banks")
         run.progress = progress
         summary = scan_now(run)
@@ -250,7 +251,7 @@ def replay(args: argparse.Namespace) -> int:
         raise ConfigError("give a decision's id, or --all")
     chosen = list(cases.every.values()) if args.all else [cases.find(args.id)]
     made = []
-    with progress_bar(quiet=args.json) as (progress, on_step):
+    with progress_bar(args.quiet) as (progress, on_step):
         on_step("replay")
         progress("decisions", 0, len(chosen))
         for case in chosen:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cli.common import console, print_json
+from cli.common import add_output, console, print_json
+from cli.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     local.add_argument("catalog", metavar="CATALOG")
     local.add_argument("--store", help="folder of the store (default: $EARMARK_STORE, else ./.earmark)")
     local.add_argument("--config", type=Path, help="YAML file of settings")
-    local.add_argument("--json", action="store_true", help="print one JSON document")
+    add_output(local)
     actions.add_parser("graph", help="print the graph of steps")
 
 
@@ -45,9 +46,12 @@ def run(args: argparse.Namespace) -> int:
         console().print(f"wrote {args.out}: upload it to Kubeflow Pipelines; parameters: source, store, options")
         return 0
     from core.config import store_uri
+    from core.location import store_folder
 
-    store = str(Path(store_uri(args.store)).absolute())
-    run_id = kubeflow.run_locally(str(Path(args.catalog).absolute()), store, config=config)
+    store = str(store_folder(store_uri(args.store)))
+    with progress_bar(args.quiet) as (_, on_step):
+        on_step("run the pipeline with kfp's local runner")
+        run_id = kubeflow.run_locally(str(Path(args.catalog).absolute()), store, config=config)
     if args.json:
         print_json({"run_id": run_id, "store": store})
     else:

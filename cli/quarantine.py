@@ -13,14 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from core.config import store_uri
     from core.storage import open_storage
     from pipelines.quarantine import open_rows
 
-    uri = store_uri(args.store)
-    rows = open_rows(open_storage(uri)).to_pylist()
-    if not rows and "://" not in uri:
-        local_store(args)  # an empty quarantine must not be what a wrong folder answers
+    rows = open_rows(open_storage(local_store(args, released=False))).to_pylist()
     if args.json:
         print_json(rows)
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cli.common import add_store, console, local_store, open_run, print_json
+from cli.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,8 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.inprocess import new_run_id
 
     context = open_run(local_store(args))
-    with lease.hold(context.storage, new_run_id(), wait_s=args.wait):
+    with lease.hold(context.storage, new_run_id(), wait_s=args.wait), progress_bar(args.quiet) as (_, on_step):
+        on_step("remove from every store and index" + (", and erase" if args.erase else ""))
         gone = removal.remove(context, args.ids, erase=args.erase)
     if args.json:
         print_json({"removed": gone, "erased": args.erase})

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cli.common import add_store, console, near, print_json, progress_bar, seconds, table
+from cli.common import add_store, console, near, print_json, seconds, table
+from cli.progress import progress_bar
 
 HELP = """\
 CATALOG is a folder of media (tags and embedded covers are read) or a file with the columns
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config).replace(
         profile=args.profile, device=args.device, workers=args.workers, timezone=args.timezone
     )
-    with progress_bar(quiet=args.json) as (progress, on_step):
+    with progress_bar(args.quiet) as (progress, on_step):
         summary = run_catalog(
             args.catalog,
             store_uri(args.store),
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             refit=args.refit,
             wait_s=args.wait,
             progress=progress,
-            on_wait=lambda holder: print(f"earmark: waiting for {holder}", file=sys.stderr),
+            on_wait=lambda holder: args.quiet or print(f"earmark: waiting for {holder}", file=sys.stderr),
             on_step=on_step,
         )
     if args.json:

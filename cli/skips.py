@@ -16,10 +16,10 @@ from cli.common import (
     print_json,
     print_unread,
     printable,
-    progress_bar,
     table,
     writing,
 )
+from cli.progress import progress_bar
 
 HELP = """\
   earmark skips ~/Podcasts               a folder of audio: a file is an episode, a subfolder a show
@@ -130,7 +130,7 @@ def _print_evidence(evidence: dict[str, Any]) -> None:
 def _of_folder(args: argparse.Namespace) -> Any:
     from pipelines.skip_folder import skip_folder
 
-    with progress_bar(quiet=args.json) as (progress, on_step):
+    with progress_bar(args.quiet) as (progress, on_step):
         on_step("find what repeats")
         return skip_folder(
             args.folder, music=args.music, curves=args.report is not None, workers=args.workers, told=progress
@@ -140,7 +140,11 @@ def _of_folder(args: argparse.Namespace) -> Any:
 def _of_store(args: argparse.Namespace) -> Any:
     from pipelines.skips import stored_skips
 
-    return stored_skips(open_run(local_store(args)), music=args.music, curves=args.report is not None)
+    context = open_run(local_store(args))
+    with progress_bar(args.quiet) as (progress, on_step):
+        on_step("read what repeats from the store")
+        context.progress = progress
+        return stored_skips(context, music=args.music, curves=args.report is not None)
 
 
 def _write(args: argparse.Namespace, episodes: list[Any], similarities: dict[str, Any]) -> list[Path]:

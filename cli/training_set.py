@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from cli.common import add_store, console, local_store, print_json
 from cli.features import SERVICES
+from cli.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     import pyarrow.csv
     import pyarrow.parquet as pq
 
-    from core.errors import CatalogError, StorageError
+    from core.errors import CatalogError
     from feature_repo.reads import training_set
     from feature_repo.store import open_store
 
@@ -48,16 +50,33 @@ def run(args: argparse.Namespace) -> int:
     for column in ("content_id", "event_timestamp"):
         if column not in entities.column_names:
             raise CatalogError(f"{args.entities} has no column {column!r}")
-    joined = training_set(open_store(root), _with_times(entities, args.entities), service=args.service)
-    try:
-        pq.write_table(joined, args.out)
-    except OSError as error:
-        raise StorageError(f"cannot write {args.out}: {error}") from error
+    rows = _with_times(entities, args.entities)
+    with progress_bar(args.quiet) as (_, on_step):
+        on_step(f"join features to {rows.num_rows} rows")
+        joined = training_set(open_store(root), rows, service=args.service)
+        on_step(f"write {args.out}")
+        _write(joined, args.out)
     if args.json:
         print_json({"rows": joined.num_rows, "columns": joined.column_names, "out": str(args.out)})
     else:
         console().print(f"wrote {joined.num_rows} rows of {joined.num_columns} columns to {args.out}")
     return 0
+
+
+def _write(rows: Any, out: Path) -> None:
+    """Writes Parquet whole or not at all: a full disk must not leave half a file, or a ruined one of before."""
+    import pyarrow.parquet as pq
+
+    from core.errors import StorageError
+
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    try:
+        pq.write_table(rows, unfinished)
+        unfinished.replace(out)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {out}: {error}") from error
 
 
 def _check_out(out: Path) -> None:

@@ -127,5 +127,8 @@ def _checked(hint: Any, value: Any, label: str) -> Any:
 
 
 def store_uri(given: str | None) -> str:
-    """The store to work on: as given, else `$EARMARK_STORE`, else `.earmark` here."""
+    """The store to work on: as given, else `$EARMARK_STORE`, else `.earmark` here. Raises `ConfigError` for an empty
+    name, which a script's unset variable gives: the default would be another store than the one that was meant."""
+    if given is not None and not given.strip():
+        raise ConfigError("--store is empty; name a folder")
     return given or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE

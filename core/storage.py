@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from core.errors import ConfigError, StorageError
+from core.errors import StorageError
+from core.location import store_folder
 
 TEMPORARY = ".tmp-"  # prefix of files that were never committed; readers ignore them
 
@@ -76,16 +78,21 @@ class Storage(Protocol):
 def open_storage(uri: str | Path) -> Storage:
     """The storage behind a folder path, a `file://` or an `s3://bucket/prefix` URI. Raises `ConfigError`."""
     text = str(uri)
-    parts = urlsplit(text)
-    if parts.scheme == "s3":
+    if text.startswith("s3://"):
         from core.s3 import S3Storage
 
+        parts = urlsplit(text)
         return S3Storage(parts.netloc, parts.path.strip("/"))
-    if parts.scheme == "file":
-        return LocalStorage(Path(parts.path))
-    if "://" in text:
-        raise ConfigError(f"store {text!r}: only folders, file:// and s3:// are supported")
-    return LocalStorage(Path(text))
+    return LocalStorage(store_folder(text))
+
+
+def read_json(storage: Storage, path: str) -> Any:
+    """The JSON value at `path`. Raises `FileNotFoundError`, and `StorageError` for a damaged file."""
+    data = storage.read(path)
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise StorageError(f"{path} in {storage.uri} is damaged: {error}") from error
 
 
 class LocalStorage:

@@ -7,9 +7,10 @@ replaced by compaction or erasure, which publish first and retire later.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.contracts import CREATED, EVENT, WORK_KEY
+from core.errors import StorageError
 from core.features import View
 from core.storage import Entry, Storage
 
@@ -69,10 +71,17 @@ class Tables:
         paths = list(parts) if parts is not None else [part.path for part in self.parts(view)]
         if not paths:
             return view.schema.empty_table().select(columns or view.schema.names)
-        found = dataset.dataset(
-            [f"{root}/{p}" for p in paths], schema=view.schema, filesystem=filesystem, format="parquet"
-        )
-        return found.to_table(columns=list(columns) if columns else None)
+        with reading(f"a part of {view.name} in {self.storage.uri}"):
+            found = dataset.dataset(
+                [f"{root}/{p}" for p in paths], schema=view.schema, filesystem=filesystem, format="parquet"
+            )
+            rows = found.to_table(columns=list(columns) if columns else None)
+        if view.entity in rows.column_names and rows[view.entity].null_count:
+            raise StorageError(
+                f"a part of {view.name} in {self.storage.uri} has rows without {view.entity}: a file in "
+                f"{view.folder} is not Earmark's; move it away"
+            )
+        return rows
 
     def latest(self, view: View, columns: Sequence[str] | None = None) -> pa.Table:
         """The latest row of every key, tombstones included, sorted by key. `columns` always come with the key,
@@ -123,12 +132,32 @@ def encode(table: pa.Table, group_rows: int = ROW_GROUP_ROWS) -> bytes:
 THREADED_BYTES = 4 << 20
 
 
-def decode(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table of `encode`."""
-    # A process that ends while Arrow's threads still wind down is aborted; small tables need none.
-    return pq.read_table(
-        io.BytesIO(data), columns=list(columns) if columns else None, use_threads=len(data) >= THREADED_BYTES
-    )
+def decode(data: bytes, columns: Sequence[str] | None = None, name: str = "a table of the store") -> pa.Table:
+    """The table of `encode`. Raises `StorageError`, with `name`, for bytes that are not a whole Parquet file."""
+    with reading(name):
+        # A process that ends while Arrow's threads still wind down is aborted; small tables need none.
+        return pq.read_table(
+            io.BytesIO(data), columns=list(columns) if columns else None, use_threads=len(data) >= THREADED_BYTES
+        )
+
+
+def read_table(storage: Storage, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of `encode` at `path`. Raises `FileNotFoundError`, and `StorageError` for a damaged file."""
+    return decode(storage.read(path), columns, f"{path} in {storage.uri}")
+
+
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Raises `StorageError` for Parquet that is damaged or cannot be read. `name` says which, where Arrow does not."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(
+            f"{name} cannot be read: {error}. Restore the file from a backup, or move it away and run earmark on the "
+            "catalogue: what it held is computed again"
+        ) from error
 
 
 def rows_to_table(view: View, rows: list[dict[str, Any]]) -> pa.Table:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from core.errors import ConfigError
+from feature_repo.faults import registry_faults
 from feature_repo.plugins.online.reader import OnlineReader
 from feature_repo.plugins.online.response import FastReads
 
@@ -21,7 +23,7 @@ def online_features(
 
     Any number of threads may read from one store.
     """
-    chosen = store.get_feature_service(service, allow_cache=True)
+    chosen = _service(store, service)
     if not request and isinstance(store._get_provider().online_store, FastReads):
         return OnlineReader(store, chosen).read({"content_id": pa.array(content_ids, pa.string())}).table
     rows: list[dict[str, Any]] = [{"content_id": content_id} for content_id in content_ids]
@@ -52,5 +54,11 @@ def training_set(store: Any, entities: Any, service: str = "recommender") -> pa.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return store.get_historical_features(
-            entity_df=frame, features=store.get_feature_service(service), full_feature_names=True
+            entity_df=frame, features=_service(store, service), full_feature_names=True
         ).to_arrow()
+
+
+def _service(store: Any, name: str) -> Any:
+    """The feature service, from Feast's registry. Raises `StorageError` where the registry is damaged or lacks it."""
+    with registry_faults(Path(str(store.repo_path)).parent):
+        return store.get_feature_service(name, allow_cache=True)

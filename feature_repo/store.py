@@ -13,8 +13,10 @@ from typing import Any
 
 import yaml
 
-from core.errors import ConfigError, NotFound
+from core.errors import ConfigError, NotFound, StorageError
+from core.release import read_release
 from core.storage import LocalStorage
+from feature_repo.faults import MEND, registry_faults
 from feature_repo.spark import spark_settings
 
 PROJECT = "earmark"
@@ -88,11 +90,8 @@ def write_repo(root: Path, profile: str = "embedded") -> Path:
 
 
 def read_models(root: Path) -> dict[str, Any]:
-    """The released models of a store; none before its first release."""
-    try:
-        return dict(json.loads((root / "release.json").read_bytes())["models"])
-    except FileNotFoundError:
-        return {}
+    """The released models of a store; none before its first release. Raises `StorageError` for a damaged release."""
+    return dict((read_release(LocalStorage(root)) or {"models": {}})["models"])
 
 
 def open_store(root: Path) -> Any:
@@ -101,7 +100,7 @@ def open_store(root: Path) -> Any:
     settings = root / FOLDER / "feature_store.yaml"
     if not settings.is_file():
         raise NotFound(f"there is no Feast repository in {root}; run earmark on a catalogue first")
-    registry = str(yaml.safe_load(settings.read_text()).get("registry", {}).get("path", ""))
+    registry = _registry_path(settings)
     if (
         registry.startswith(SQLITE)
         and Path(registry.removeprefix(SQLITE)).parent.resolve() != settings.parent.resolve()
@@ -115,10 +114,20 @@ def open_store(root: Path) -> Any:
         warnings.simplefilter("ignore")
         from feast import FeatureStore
 
-        store = FeatureStore(repo_path=str(root / FOLDER))
+        with registry_faults(root):
+            store = FeatureStore(repo_path=str(root / FOLDER))
     create = store._create_registry
     store._create_registry = lambda: _told_apart(create())
     return store
+
+
+def _registry_path(settings: Path) -> str:
+    """Where the registry lies that `feature_store.yaml` names. Raises `StorageError` for settings that are not ours."""
+    try:
+        found = yaml.safe_load(settings.read_text(encoding="utf-8"))
+        return str(found["registry"]["path"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise StorageError(f"{settings} is damaged or not Earmark's ({type(error).__name__}); {MEND}") from error
 
 
 def _told_apart(registry: Any) -> Any:
@@ -159,6 +168,7 @@ def apply(root: Path, release: Mapping[str, Any], extra_models: Mapping[str, Any
         warnings.simplefilter("ignore")
         from feature_repo.views import build_objects
 
-        store.apply(build_objects(root, release["models"], others, spark=profile == "spark"))
+        with registry_faults(root):
+            store.apply(build_objects(root, release["models"], others, spark=profile == "spark"))
     storage.write(f"{FOLDER}/applied", mark.encode())
     return True

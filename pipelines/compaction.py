@@ -62,6 +62,7 @@ def compact(run: Run, limits: Limits | None = None) -> dict[str, Any]:
     views = [*removal.stored_views(run.storage), *([SHOW] if run.tables.parts(SHOW) else [])]
     found: dict[str, Any] = {}
     retired = waiting = 0
+    run.progress("views", 0, len(views))
     for view in sorted(views, key=lambda view: view.folder):
         gone, kept = job.retire(view)
         merged = [job.publish(view, group) for group in job.groups(view)]
@@ -70,6 +71,7 @@ def compact(run: Run, limits: Limits | None = None) -> dict[str, Any]:
             more, kept = job.retire(view)
             gone += more
         retired, waiting = retired + gone, waiting + kept
+        run.progress("views", 1, 0)
     return {"views": found, "retired": retired, "waiting": waiting, "seconds": time.perf_counter() - started}
 
 

@@ -17,18 +17,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.contracts import CREATED, EVENT, TIMESTAMP, WORK_KEY
-from core.errors import ConfigError
+from core.errors import ConfigError, StorageError
 from core.features import FAMILIES, View, embedding_view
 from core.storage import LocalStorage
 from core.tables import Tables, latest_rows
 from evaluation.consistency import Agreement, compare
+from pipelines.context import Progress, no_progress
 
 SAMPLE = 1000  # keys of each view: the share is known to about ±3 % at worst, ±0.4 % where nearly all agree
 NOT_FOUND = 3  # feast.serving.FieldStatus
 
 
 def consistency(
-    root: Path, *, sample: int = SAMPLE, seed: int = 0, views: Sequence[str] | None = None
+    root: Path,
+    *,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    views: Sequence[str] | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Compares `sample` keys of each view that Feast serves from the store in the folder `root` (or of the named
     `views`), drawn without replacement by `seed`.
@@ -37,17 +43,28 @@ def consistency(
     materialises, rows on their way count as disagreements. Raises `NotFound` where there is no Feast repository,
     `ConfigError` for a sample below 1, a view that is not served or an online store that is not Earmark's.
     """
+    from feature_repo.faults import registry_faults
     from feature_repo.store import open_store
 
     if sample < 1:
         raise ConfigError(f"a sample of {sample} keys says nothing; take 1 or more")
     started = time.perf_counter()
     store, tables = open_store(root), Tables(LocalStorage(root))
-    served = _served(store)
+    with registry_faults(root):
+        served = _served(store)
+    if not served:
+        raise StorageError(
+            f"Feast's registry in {root} knows no view; run earmark on the catalogue once, which mends it"
+        )
     unknown = sorted(set(views or ()) - set(served))
     if unknown:
         raise ConfigError(f"Feast serves no view {unknown[0]!r} of this store; it serves {', '.join(served)}")
-    found = [_agreement(store, tables, served[name], sample, seed) for name in (views or served)]
+    names = list(views or served)
+    progress("views", 0, len(names))
+    found = []
+    for name in names:
+        found.append(_agreement(store, tables, served[name], sample, seed))
+        progress("views", 1, 0)
     total, agree = sum(one.sampled for one in found), sum(one.agree for one in found)
     return {
         "store": str(root),

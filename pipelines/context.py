@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from core.config import Config, build
-from core.errors import ConfigError, NotFound
-from core.storage import Storage, open_storage
+from core.errors import NotFound
+from core.location import store_folder
+from core.storage import Storage, open_storage, read_json
 from core.tables import Tables
 from core.threads import one_algebra_thread
 
@@ -77,7 +78,7 @@ class Run:
         """The run that `save` wrote. Raises `NotFound`."""
         storage = open_storage(store)
         try:
-            record = json.loads(storage.read(f"runs/{run_id}/run.json"))
+            record = read_json(storage, f"runs/{run_id}/run.json")
         except FileNotFoundError as error:
             raise NotFound(f"run {run_id} is not in the store {storage.uri}") from error
         return cls(storage, run_id, record["source"], build(Config, record["config"]), record["options"], progress)
@@ -86,7 +87,7 @@ class Run:
         self.storage.write(f"{self.folder}/{name}", json.dumps(value, indent=1, default=str).encode())
 
     def read_json(self, name: str) -> Any:
-        return json.loads(self.storage.read(f"{self.folder}/{name}"))
+        return read_json(self.storage, f"{self.folder}/{name}")
 
 
 def newest_catalog(storage: Storage) -> str | None:
@@ -99,12 +100,7 @@ def local_root(storage: Storage) -> Path:
     """The store's folder, for Feast's embedded profile and FAISS, which work on files of a disk. Raises
     `ConfigError` for a store on S3."""
     root = getattr(storage, "root", None)
-    if root is None:
-        raise ConfigError(
-            f"the embedded profile keeps SQLite and FAISS files in the store, so {storage.uri} must be a folder "
-            "(on a cluster: a volume that all steps mount)"
-        )
-    return Path(root)
+    return Path(root) if root is not None else store_folder(storage.uri)
 
 
 _torch_lock = threading.Lock()

@@ -12,6 +12,7 @@ from typing import Any
 from core import lease
 from core.config import Config
 from core.errors import CatalogError
+from core.location import check_new_store
 from core.storage import LocalStorage, open_storage
 from pipelines import removal
 from pipelines.context import Progress, Run, local_root, no_progress
@@ -48,7 +49,7 @@ def run_catalog(
             raise CatalogError(f"the catalogue {source} does not exist")
         source = str(path)
     storage = open_storage(store)
-    local_root(storage)  # a store that cannot hold what a run makes is refused before any work
+    check_new_store(local_root(storage))  # a place that cannot hold a store is refused before any work
     options = {"prune": prune, "verify": verify, "retry": retry, "refit": refit}
     run = Run(storage, new_run_id(), source, config, options, progress)
     seconds: dict[str, float] = {}

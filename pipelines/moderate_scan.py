@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from core.errors import StorageError
 from core.keys import digest
 from core.storage import Storage
 from core.tables import decode, encode
@@ -240,8 +241,8 @@ class Seen:
         try:
             rules = json.loads(storage.read(f"{SEEN}.json"))
             rows = decode(storage.read(f"{SEEN}.parquet"))
-        except (FileNotFoundError, ValueError):
-            return cls({}, {})
+        except (FileNotFoundError, ValueError, StorageError):
+            return cls({}, {})  # everything is looked at again
         contents: dict[str, dict[str, str]] = defaultdict(dict)
         for modality, content_id, key in zip(*(rows[n].to_pylist() for n in SEEN_ROWS.names), strict=True):
             contents[modality][content_id] = key

@@ -10,12 +10,11 @@ import pyarrow as pa
 
 from core.features import MODALITIES, View, embedding_view
 from core.keys import digest
+from core.location import RELEASE
+from core.release import RELEASE_FORMAT
 from core.tables import now_us
 from pipelines import steps
 from pipelines.context import Run, local_root
-
-RELEASE = "release.json"
-RELEASE_FORMAT = 1
 
 
 def current_models(run: Run) -> dict[str, dict[str, Any]]:

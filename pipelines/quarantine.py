@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from core.contracts import QUARANTINE_SCHEMA, WORK_KEY
 from core.storage import Storage
-from core.tables import decode, encode, latest_rows, query
+from core.tables import encode, latest_rows, query, read_table
 
 FOLDER = "quarantine"
 RESOLVED = "resolved"
@@ -104,7 +104,7 @@ def erase(storage: Storage, content_ids: set[str], now: datetime) -> None:
 
 
 def _latest(storage: Storage) -> pa.Table:
-    tables = [decode(storage.read(part.path)).cast(QUARANTINE_SCHEMA) for part in storage.entries(FOLDER)]
+    tables = [read_table(storage, part.path).cast(QUARANTINE_SCHEMA) for part in storage.entries(FOLDER)]
     if not tables:
         return QUARANTINE_SCHEMA.empty_table()
     rows = pa.concat_tables(tables)

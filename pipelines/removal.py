@@ -18,8 +18,10 @@ from core.contracts import CREATED, EVENT, WORK_KEY
 from core.errors import NotFound, StorageError
 from core.features import CONTENT, FAMILIES, FINGERPRINT, KEYPOINTS, PASSAGES, SIDE_TABLES, VOICES, View
 from core.keys import REMOVED
+from core.location import RELEASE
+from core.release import parse_release
 from core.storage import Storage
-from core.tables import decode, encode, now_us, rows_to_table
+from core.tables import encode, now_us, read_table, rows_to_table
 from pipelines import moderate, quarantine, skips
 from pipelines.context import Run, local_root
 
@@ -165,8 +167,8 @@ def _forget_index(run: Run, content_ids: Sequence[str], purge: bool = False) -> 
     from index import remove as remove_from_index
 
     folder = local_root(run.storage) / "indexes"
-    found = run.storage.read_tagged("release.json")
-    release = json.loads(found[0]) if found else {"indexes": {}}
+    found = run.storage.read_tagged(RELEASE)
+    release = parse_release(found[0], run.storage.uri) if found else {"indexes": {}}
     current = {}
     for home in sorted(p for p in folder.glob("*") if p.is_dir()):
         # Earlier versions are purged only when the release no longer points at one of them.
@@ -178,7 +180,7 @@ def _forget_index(run: Run, content_ids: Sequence[str], purge: bool = False) -> 
         if current.get(entry["name"], entry["version"]) is not None
     }
     if found and indexes != release["indexes"]:
-        run.storage.replace_if("release.json", json.dumps({**release, "indexes": indexes}, indent=1).encode(), found[1])
+        run.storage.replace_if(RELEASE, json.dumps({**release, "indexes": indexes}, indent=1).encode(), found[1])
     if purge:
         for name in current:
             remove_from_index(folder, name, list(content_ids), purge=True)
@@ -189,7 +191,7 @@ def _erase(run: Run, content_ids: set[str]) -> None:
     ids = pa.array(sorted(content_ids), pa.string())
     for view in [*stored_views(run.storage), *SIDE_TABLES.values()]:
         for part in run.tables.parts(view):
-            rows = decode(run.storage.read(part.path))
+            rows = read_table(run.storage, part.path)
             hit = pa.compute.is_in(rows["content_id"], value_set=ids)
             dead = pa.compute.and_(hit, pa.compute.not_equal(rows[WORK_KEY], REMOVED))
             if pa.compute.any(dead).as_py():
@@ -229,4 +231,4 @@ def _write_log(storage: Storage, content_ids: Sequence[str], cause: str, now: da
 
 def _log(storage: Storage) -> list[dict[str, Any]]:
     """The log of removals, oldest first."""
-    return [row for part in storage.entries(FOLDER) for row in decode(storage.read(part.path)).to_pylist()]
+    return [row for part in storage.entries(FOLDER) for row in read_table(storage, part.path).to_pylist()]

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from core.storage import Storage
-from core.tables import decode, encode
+from core.storage import Storage, read_json
+from core.tables import encode, read_table
 
 if TYPE_CHECKING:
     from skips.detect import Known
@@ -76,7 +76,7 @@ def load(storage: Storage) -> Known:
 
 def _pointer(storage: Storage) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(storage.read(CURRENT)))
+        return dict(read_json(storage, CURRENT))
     except FileNotFoundError:
         return None
 
@@ -88,9 +88,7 @@ def _known(storage: Storage, pointer: dict[str, Any]) -> Known:
 
     if pointer["version"] != STATE_VERSION or pointer["fingerprint"] != FINGERPRINT_ID:
         return Known(next_number=pointer["next_number"])
-    recordings, motifs, occurrences = (
-        decode(storage.read(pointer[n])) for n in ("recordings", "motifs", "occurrences")
-    )
+    recordings, motifs, occurrences = (read_table(storage, pointer[n]) for n in ("recordings", "motifs", "occurrences"))
 
     def stored(paths: Sequence[str]) -> PatchIndex:
         part = part_from_bytes(*(storage.read(path) for path in paths))

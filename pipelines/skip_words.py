@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.contracts import WORK_KEY
+from core.errors import StorageError
 from core.features import SPEECH, WORDS
 from core.keys import REMOVED
 from core.tables import decode, encode
@@ -64,7 +65,7 @@ def said(run: Run) -> Said:
     wanted = {content_id: f"{SAID_VERSION} {model} {key}" for content_id, key in pairs}
     try:
         rows = decode(run.storage.read(SAID)).to_pylist()
-    except FileNotFoundError:
+    except (FileNotFoundError, StorageError):  # a cache: it is made again
         rows = []
     kept = {row["content_id"]: row for row in rows if wanted.get(row["content_id"]) == row["key"]}
     due = sorted(set(wanted) - set(kept))

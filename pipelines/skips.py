@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -242,7 +241,7 @@ def _paths(run: Run) -> dict[str, str]:
     """Audio files by content, as the newest run had them; a URI stays one."""
     folder = newest_catalog(run.storage)
     try:
-        source = Path(json.loads(run.storage.read(f"{folder}/run.json"))["source"])
+        source = Path(read_json(run.storage, f"{folder}/run.json")["source"])
         rows = decode(run.storage.read(f"{folder}/catalog.parquet"), ["content_id", "audio_uri"]).to_pylist()
     except (FileNotFoundError, KeyError):
         return {}

@@ -13,10 +13,12 @@ from core.keys import REMOVED
 from pipelines import quarantine, removal
 from pipelines.context import Run
 from pipelines.steps import load_release
+from pipelines.unfinished import unfinished
 
 
 def status(run: Run) -> dict[str, Any]:
-    """Views with their keys, rows and parts, the release, the writer and the size of the quarantine."""
+    """Views with their keys, rows and parts, the release, the writer, the run that did not end (if one did not) and the
+    size of the quarantine."""
     views = []
     for view in [*removal.stored_views(run.storage), SHOW]:
         latest = run.tables.latest(view, [])
@@ -35,13 +37,14 @@ def status(run: Run) -> dict[str, Any]:
             }
         )
     release = load_release(run) or {}
-    holder = lease.current(run.storage)
+    holder, left = lease.current(run.storage), unfinished(run.storage)
     return {
         "store": run.storage.uri,
         "released": release.get("released"),
         "models": release.get("models", {}),
         "indexes": release.get("indexes", {}),
         "writer": str(holder) if holder else None,
+        "unfinished": None if left is None else left.to_dict(),
         "quarantine": quarantine.open_rows(run.storage).num_rows,
         "views": sorted(views, key=lambda v: str(v["view"])),
     }

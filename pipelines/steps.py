@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
-from core.errors import CatalogError
+from core.errors import CatalogError, StorageError
 from core.features import ACOUSTIC, CONTENT, MODERATION, SHOW, SKIPS, SPEECH, embedding_view, raw_view
 from core.keys import REMOVED, digest, work_key
+from core.release import read_release
 from core.tables import decode, encode, now_us, query, rows_to_table
 from pipelines import quarantine, removal
 from pipelines.context import Run
@@ -303,9 +303,10 @@ def _vectors(matrix: Any) -> pa.Array:
 
 
 def _optional_table(run: Run, path: str) -> pa.Table | None:
+    """A cache, which is made again where it is missing or damaged."""
     try:
         return decode(run.storage.read(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, StorageError):
         return None
 
 
@@ -315,8 +316,4 @@ def _counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
 
 def load_release(run: Run) -> dict[str, Any] | None:
     """The store's active release: models, views and index versions; None before the first."""
-    try:
-        release: dict[str, Any] = json.loads(run.storage.read("release.json"))
-        return release
-    except FileNotFoundError:
-        return None
+    return read_release(run.storage)

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
+from core.release import read_release
 from core.tables import now_us
 from pipelines import quarantine
 from pipelines.context import Run
@@ -51,12 +52,14 @@ def summarise(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
 
 
 def tidy(run: Run) -> None:
-    """Deletes the files of runs beyond the last `KEPT_RUNS`, and the work lists of those that ended."""
+    """Deletes the files of runs beyond the last `KEPT_RUNS`, and the work lists of those that ended. The released run
+    stays: its configuration says which models a search uses."""
+    released = (read_release(run.storage) or {}).get("run_id")
     runs: dict[str, list[str]] = defaultdict(list)
     for entry in run.storage.entries("runs"):
         runs[entry.path.split("/")[1]].append(entry.path)
     for number, run_id in enumerate(sorted(runs, reverse=True)):
         for path in runs[run_id]:
             work_list = "/shards/" in path or "/metrics/" in path or path.endswith("catalog.parquet")
-            if number >= KEPT_RUNS or (work_list and run_id != run.run_id):
+            if (number >= KEPT_RUNS and run_id != released) or (work_list and run_id != run.run_id):
                 run.storage.delete(path)

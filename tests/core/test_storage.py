@@ -143,5 +143,5 @@ def test_a_failed_commit_leaves_what_was_there(tmp_path: Path, monkeypatch: pyte
 
 
 def test_other_schemes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="only folders"):
+    with pytest.raises(ConfigError, match="must be a folder"):
         open_storage("gopher://x/y")
