@@ -79,6 +79,7 @@ def writing(args: argparse.Namespace) -> Iterator[Any]:
 def stored_config(storage: Any, default: Any) -> Any:
     """The configuration of the run that made the active release: a search must use its models."""
     from core.config import Config, build
+    from core.errors import StorageError
     from core.release import read_release
     from core.storage import read_json
 
@@ -87,8 +88,8 @@ def stored_config(storage: Any, default: Any) -> Any:
         return default
     try:
         return build(Config, read_json(storage, f"runs/{release['run_id']}/run.json")["config"])
-    except (FileNotFoundError, KeyError):
-        return default
+    except (FileNotFoundError, KeyError, StorageError):
+        return default  # a model that the release does not name is refused where it is used
 
 
 def print_json(value: Any) -> None:

@@ -46,14 +46,15 @@ def run(args: argparse.Namespace) -> int:
         console().print(f"wrote {args.out}: upload it to Kubeflow Pipelines; parameters: source, store, options")
         return 0
     from core.config import store_uri
-    from core.location import store_folder
+    from core.location import check_new_store, store_folder
 
-    store = str(store_folder(store_uri(args.store)))
+    store = store_folder(store_uri(args.store))
+    check_new_store(store)
     with progress_bar(args.quiet) as (_, on_step):
         on_step("run the pipeline with kfp's local runner")
-        run_id = kubeflow.run_locally(str(Path(args.catalog).absolute()), store, config=config)
+        run_id = kubeflow.run_locally(str(Path(args.catalog).absolute()), str(store), config=config)
     if args.json:
-        print_json({"run_id": run_id, "store": store})
+        print_json({"run_id": run_id, "store": str(store)})
     else:
         console().print(f"run {run_id} enriched {args.catalog} into {store}")
     return 0

@@ -43,7 +43,7 @@ def consistency(
     materialises, rows on their way count as disagreements. Raises `NotFound` where there is no Feast repository,
     `ConfigError` for a sample below 1, a view that is not served or an online store that is not Earmark's.
     """
-    from feature_repo.faults import registry_faults
+    from feature_repo.faults import MEND, registry_faults
     from feature_repo.store import open_store
 
     if sample < 1:
@@ -53,9 +53,7 @@ def consistency(
     with registry_faults(root):
         served = _served(store)
     if not served:
-        raise StorageError(
-            f"Feast's registry in {root} knows no view; run earmark on the catalogue once, which mends it"
-        )
+        raise StorageError(f"Feast's registry in {root} knows no view; {MEND}")
     unknown = sorted(set(views or ()) - set(served))
     if unknown:
         raise ConfigError(f"Feast serves no view {unknown[0]!r} of this store; it serves {', '.join(served)}")

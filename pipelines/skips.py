@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
+from core.errors import StorageError
 from core.features import SEGMENTS, SKIPS, SPEECH
 from core.keys import REMOVED, work_key
+from core.storage import read_json
 from core.tables import Tables, decode, now_us, rows_to_table
 from core.threads import one_algebra_thread
 from pipelines.context import Run, newest_catalog
@@ -243,7 +245,7 @@ def _paths(run: Run) -> dict[str, str]:
     try:
         source = Path(read_json(run.storage, f"{folder}/run.json")["source"])
         rows = decode(run.storage.read(f"{folder}/catalog.parquet"), ["content_id", "audio_uri"]).to_pylist()
-    except (FileNotFoundError, KeyError):
+    except (FileNotFoundError, KeyError, StorageError):
         return {}
     root = source if source.is_dir() else source.parent
     return {r["content_id"]: _located(root, r["audio_uri"]) for r in rows if r["audio_uri"]}

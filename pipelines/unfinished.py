@@ -14,7 +14,7 @@ from core.location import RUNS
 from core.release import read_release
 from core.storage import Storage
 
-# File that a step leaves in the run's folder → what has then been done, in the order of the graph.
+# A file that a step leaves in the run's folder → what has then been done, in the order of the graph.
 DONE = (
     ("read.json", "the catalogue was read"),
     ("audio.json", "audio and pictures were enriched"),

@@ -31,7 +31,7 @@ def test_a_view_below_the_least_share(enriched: tuple[Shelf, Path], capsys: Outp
         kept = connection.execute("SELECT * FROM earmark_content WHERE entity_key = ?", (key,)).fetchall()
         connection.execute("DELETE FROM earmark_content WHERE entity_key = ?", (key,))
     try:
-        assert main(["consistency", "--store", store, "--min-share", "0.9"]) == 1
+        assert main(["consistency", "--store", store, "--min-share", "0.9", "--quiet"]) == 1
         told = capsys.readouterr()
         assert "80.00%" in told.out and "1 missing, such as" in told.out
         assert told.err == "content: fewer than 90.00% agree\n"
