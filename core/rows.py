@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.features import View
-from core.tables import Tables
+from core.tables import Tables, check_keys, reading
 
 KEPT_BYTES = 32 << 20  # of decoded row groups that are kept for the next question
 
@@ -36,6 +36,7 @@ class _Parts:
         self._dataset = (
             dataset.dataset(paths, schema=view.schema, filesystem=filesystem, format="parquet") if paths else None
         )
+        self._name = f"a part of {view.name} in {tables.storage.uri}"
         self._kept: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
 
     @cached_property
@@ -47,8 +48,10 @@ class _Parts:
         if self._dataset is None:
             nothing = np.empty(0, np.int64)
             return self.view.schema.empty_table().select(names), nothing, nothing
-        rows = self._dataset.to_table(columns=list(names))
-        counts = np.array([fragment.metadata.num_rows for fragment in self.fragments], np.int64)
+        with reading(self._name):
+            rows = self._dataset.to_table(columns=list(names))
+            counts = np.array([fragment.metadata.num_rows for fragment in self.fragments], np.int64)
+        check_keys(rows, self.view, self._name)
         part = np.repeat(np.arange(len(counts)), counts)
         place = np.arange(rows.num_rows) - np.repeat(np.cumsum(counts) - counts, counts)
         return rows, part, place
@@ -84,8 +87,9 @@ class _Parts:
         return found
 
     def _decoded(self, part: int, group: int) -> pa.Table:
-        fragment = self.fragments[part].subset(row_group_ids=[group])
-        return fragment.to_table(schema=self.view.schema, columns=self.columns, use_threads=False)
+        with reading(self._name):
+            fragment = self.fragments[part].subset(row_group_ids=[group])
+            return fragment.to_table(schema=self.view.schema, columns=self.columns, use_threads=False)
 
 
 class LatestRows:

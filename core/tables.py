@@ -71,16 +71,13 @@ class Tables:
         paths = list(parts) if parts is not None else [part.path for part in self.parts(view)]
         if not paths:
             return view.schema.empty_table().select(columns or view.schema.names)
-        with reading(f"a part of {view.name} in {self.storage.uri}"):
+        name = f"a part of {view.name} in {self.storage.uri}"
+        with reading(name):
             found = dataset.dataset(
                 [f"{root}/{p}" for p in paths], schema=view.schema, filesystem=filesystem, format="parquet"
             )
             rows = found.to_table(columns=list(columns) if columns else None)
-        if view.entity in rows.column_names and rows[view.entity].null_count:
-            raise StorageError(
-                f"a part of {view.name} in {self.storage.uri} has rows without {view.entity}: a file in "
-                f"{view.folder} is not Earmark's; move it away"
-            )
+        check_keys(rows, view, name)
         return rows
 
     def latest(self, view: View, columns: Sequence[str] | None = None) -> pa.Table:
@@ -144,6 +141,14 @@ def decode(data: bytes, columns: Sequence[str] | None = None, name: str = "a tab
 def read_table(storage: Storage, path: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The table of `encode` at `path`. Raises `FileNotFoundError`, and `StorageError` for a damaged file."""
     return decode(storage.read(path), columns, f"{path} in {storage.uri}")
+
+
+def check_keys(rows: pa.Table, view: View, name: str) -> None:
+    """Raises `StorageError` for rows of a view without a key, as a Parquet file of somebody else's gives them."""
+    if view.entity in rows.column_names and rows[view.entity].null_count:
+        raise StorageError(
+            f"{name} has rows without {view.entity}: a file in {view.folder} is not Earmark's; move it away"
+        )
 
 
 @contextlib.contextmanager
