@@ -1,82 +1,138 @@
 """One pass over an audio file for everybody: native-rate blocks for listeners, 16 kHz mono for the models.
 
-PyAV decodes every format: `python -m bench decode` measures it against soundfile with soxr and torchcodec.
+PyAV decodes every format: `python -m bench decode` measures it against soundfile with soxr and torchcodec. A crash of
+a native decoder ends the process: `catalog.isolated` runs this in worker processes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import av
 import numpy as np
 import soxr
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 
+from catalog.blocks import BLOCK_FRAMES, Blocks, Converter, Shape
 from catalog.container import check_file, open_audio
-from catalog.lengths import Declared, declared
+from catalog.lengths import MP3_FRAME_BYTES, Declared, declared
 from catalog.limits import Limits
+from catalog.links import Span, links
 from catalog.media import SAMPLE_RATE, Audio, Listener
 from core.errors import BadItem
 
-BLOCK_FRAMES = 65_536  # 1.5 s at 44.1 kHz: large enough for NumPy, small enough for the cache
+__all__ = ["BLOCK_FRAMES", "decode_audio"]
+
 MIN_MISSING_S = 0.25  # below this, decoders' delays and paddings explain what is missing
-MAX_MISSING = 0.01  # share of the stated duration that may be missing before the file counts as damaged
+MAX_MISSING = 0.01  # share of the duration that may be missing before the file counts as damaged
 CANCELLED = 0.02  # share of its energy that stereo keeps in the mean when one channel is the other, inverted
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000  # Hz
-
-# What brings a sample of each PCM type to full scale ±1: (offset, factor).
-_SCALES = {
-    "u1": (np.float32(-128), np.float32(1 / 128)),
-    "i2": (np.float32(0), np.float32(1 / 2**15)),
-    "i4": (np.float32(0), np.float32(1 / 2**31)),
-    "i8": (np.float32(0), np.float32(1 / 2**63)),
-}
+MAX_DEMUX_ERRORS = 100  # in a row, after which nothing more is expected of a container
+MAX_NOISE_ERRORS = 1000  # packets that fail before the first that decodes
 
 
-def decode_audio(path: str | Path, limits: Limits = Limits(), listeners: Sequence[Listener] = ()) -> Audio:  # noqa: B008
+class Samples(Protocol):
+    """Where the mono samples go."""
+
+    def append(self, mono: np.ndarray) -> None:
+        """`mono`: float32, shape (n,), C-contiguous."""
+        ...
+
+    def restart(self) -> None:
+        """Discards what was appended."""
+        ...
+
+    def finish(self) -> np.ndarray:
+        """float32, shape (n,); not writeable."""
+        ...
+
+
+class Heap:
+    """Samples in this process' memory, in a buffer that grows."""
+
+    def __init__(self) -> None:
+        self._buffer, self._length = np.empty(60 * SAMPLE_RATE, np.float32), 0
+
+    def append(self, mono: np.ndarray) -> None:
+        need = self._length + len(mono)
+        if need > len(self._buffer):
+            self._buffer.resize(max(need, len(self._buffer) * 3 // 2), refcheck=False)
+        self._buffer[self._length : need] = mono
+        self._length = need
+
+    def restart(self) -> None:
+        self._length = 0
+
+    def finish(self) -> np.ndarray:
+        samples = self._buffer[: self._length]
+        samples.setflags(write=False)
+        return samples
+
+
+def decode_audio(
+    path: str | Path,
+    limits: Limits = Limits(),  # noqa: B008
+    listeners: Sequence[Listener] = (),
+    *,
+    accept_truncated: bool = False,
+    samples: Samples | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Audio:
     """Decode the file at `path` once, in blocks, in the calling thread.
 
     Each block (float32, C-contiguous, shape (frames, channels), native rate) goes to every listener, then is averaged
-    over the channels and resampled (soxr HQ, streaming) to `SAMPLE_RATE`. Memory beyond the result is a few blocks.
+    over the channels and resampled (soxr HQ, streaming) to `SAMPLE_RATE`, into `samples` (memory unless given). Memory
+    beyond the result is a few blocks. `progress` is called several times a second of work.
+
+    A file may change its rate and channels on the way, as joined MP3s and chained Ogg do: listeners receive all of it
+    at what it begins with. With `accept_truncated`, a file whose bytes end early is decoded as far as it goes and
+    `Audio.truncated` says so.
 
     Raises `BadItem` with reason `missing_file`, `empty_file`, `too_large`, `not_audio`, `no_audio_stream`,
-    `too_long`, `too_many_channels`, `non_finite_samples`, `truncated` (the bytes or the sound end before what the
-    container states, see `catalog.lengths`), `empty_audio` (a valid container without samples) or `decode_failed`.
+    `too_long`, `too_many_channels`, `non_finite_samples`, `truncated` (the bytes end before what the container
+    states, see `catalog.lengths`), `empty_audio` (a valid container without samples) or `decode_failed`.
     """
     path = Path(path)
-    check_file(path, limits)
+    size = check_file(path, limits)
     stated = declared(path)
-    if stated.cut:
+    if stated.cut and not accept_truncated:
         raise BadItem("truncated", f"{path.name}: {stated.cut}")
-    with open_audio(path) as (container, stream):
-        stated_s = stated.duration_s if stated.duration_s is not None else _index_duration(container, stream)
-        _check_length(path, limits, stated_s, container, stream)
-        channels = stream.codec_context.channels
-        if channels > limits.max_channels:
-            raise BadItem("too_many_channels", f"{channels} channels; {limits.max_channels} are allowed")
-        decode = _Decode(path, limits, listeners, stated_s)
-        for block in decode.blocks(container, stream):
-            decode.take(block)
-        decode.check_complete(stated)
-        audio = decode.finish()
-    return _one_channel(path, limits, audio) if decode.cancelled else audio
+    spans = links(path)
+    single = len(spans) == 1
+    decode = _Decode(path, limits, listeners, samples or Heap(), progress)
+    for number, span in enumerate(spans):
+        try:
+            with open_audio(path, None if single else span) as (container, stream):
+                index_s = _index_duration(container, stream) if stated.duration_s is None else stated.duration_s
+                if number == 0:
+                    _check_length(path, limits, index_s, container, stream, progress)
+                decode.link(container, stream, Link(index_s if single else None, span[1] - span[0]))
+        except BadItem as error:
+            if number == 0 or error.reason not in ("not_audio", "no_audio_stream"):
+                raise
+            decode.failed_links.append(f"the part from byte {span[0]:,} on is no audio")
+    truncated = decode.check_complete(stated, size, accept_truncated)
+    audio = replace(decode.finish(), truncated=truncated)
+    return _one_channel(path, limits, spans, decode, audio) if decode.cancelled else audio
 
 
-def _one_channel(path: Path, limits: Limits, audio: Audio) -> Audio:
+def _one_channel(path: Path, limits: Limits, spans: Sequence[Span], first: _Decode, audio: Audio) -> Audio:
     """The first channel instead of the mix, for a file whose channels cancel each other out: one of them is inverted,
     and the mean of both would be next to silence."""
-    with open_audio(path) as (container, stream):
-        again = _Decode(path, limits, (), audio.duration_s)
-        again.first_only = True
-        for block in again.blocks(container, stream):
-            again.take(block)
-        return replace(audio, samples=again.finish().samples)
+    first.samples.restart()
+    again = _Decode(path, limits, (), first.samples, first.progress)
+    again.first_only = True
+    for span in spans:
+        with open_audio(path, None if len(spans) == 1 else span) as (container, stream):
+            again.link(container, stream, Link(None, span[1] - span[0]))
+    return replace(audio, samples=again.finish().samples)
 
 
 def _index_duration(container: InputContainer, stream: AudioStream) -> float | None:
@@ -89,165 +145,260 @@ def _index_duration(container: InputContainer, stream: AudioStream) -> float | N
 
 
 def _check_length(
-    path: Path, limits: Limits, stated_s: float | None, container: InputContainer, stream: AudioStream
+    path: Path,
+    limits: Limits,
+    stated_s: float | None,
+    container: InputContainer,
+    stream: AudioStream,
+    progress: Callable[[], None],
 ) -> None:
     """Refuse what is too long before decoding it."""
-    if stated_s is None and (container.duration or 0) / av.time_base > limits.max_audio_s:
-        # FFmpeg's guess may be far off for a variable bit rate: count the packets, which decodes nothing.
-        stated_s = 0.0
+    guess_s = (container.duration or 0) / av.time_base if stated_s is None else stated_s
+    if guess_s <= limits.max_audio_s:
+        return
+    if stated_s is None or "mp3" in container.format.name:
+        # FFmpeg's guess may be far off for a variable bit rate, and a frame count may be wrong: count the packets,
+        # which decodes nothing.
+        guess_s = 0.0
         with open_audio(path) as (counted, counted_stream):
             for packet in counted.demux(counted_stream):
-                stated_s += float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
-                if stated_s > limits.max_audio_s:
+                progress()
+                guess_s += _seconds(packet)
+                if guess_s > limits.max_audio_s:
                     break
-    if stated_s is not None and stated_s > limits.max_audio_s:
-        raise BadItem("too_long", f"{_hours(stated_s)} or more; {_hours(limits.max_audio_s)} are allowed")
+    if guess_s > limits.max_audio_s:
+        raise BadItem("too_long", f"{_hours(guess_s)} or more; {_hours(limits.max_audio_s)} are allowed")
+
+
+def _seconds(packet: Packet) -> float:
+    return float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
 
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds:.0f} s"
 
 
+@dataclass
+class Link:
+    """One stream of a file: what its index states, its size, and how reading it went."""
+
+    index_s: float | None
+    size_bytes: int
+    seconds: float = 0.0  # decoded
+    packet_bytes: int = 0  # of packets that could be decoded
+    end_byte: int = 0  # of the last packet whose place is known
+    last_failed: bool = False  # the last packet could not be decoded
+    demux_error: str = ""  # what ended the stream, unless it was its end
+
+
+@dataclass
 class _Decode:
     """State of one decode: the growing result and what is needed to judge whether the file was whole."""
 
-    def __init__(self, path: Path, limits: Limits, listeners: Sequence[Listener], stated_s: float | None) -> None:
-        self.path, self.limits, self.listeners, self.stated_s = path, limits, listeners, stated_s
-        self.rate = self.channels = self.frames = self.length = 0
-        self.end_s = 0.0  # where the last good frame ends on the file's own clock
-        self.errors = 0
-        self.last_failed = False
-        self.mono = np.empty(int((stated_s or 60.0) * SAMPLE_RATE) + SAMPLE_RATE, np.float32)
-        self.weights = np.empty(0, np.float32)
-        self.first_only = False  # the first channel instead of the mean of all
-        self.mixed_energy = self.channel_energy = 0.0  # of the mean, and of the channels, summed over samples
-        self.resampler: soxr.ResampleStream | None = None
+    path: Path
+    limits: Limits
+    listeners: Sequence[Listener]
+    samples: Samples
+    progress: Callable[[], None]
+    first_only: bool = False  # the first channel instead of the mean of all
+    shape: Shape | None = None  # of the blocks now
+    first: Shape | None = None  # what listeners receive
+    seconds: float = 0.0
+    seconds_of: dict[tuple[int, int], float] = field(default_factory=dict)  # (rate, channels) → seconds
+    failed_packets: int = 0
+    failed_s: float = 0.0
+    failed_links: list[str] = field(default_factory=list)
+    read: list[Link] = field(default_factory=list)
+    mixed_energy: float = 0.0  # of the mean of two channels, summed over samples
+    channel_energy: float = 0.0  # of the channels themselves
+    resampler: soxr.ResampleStream | None = None
+    converter: Converter | None = None
 
-    def blocks(self, container: InputContainer, stream: AudioStream) -> Iterator[np.ndarray]:
-        """float32 (≤ `BLOCK_FRAMES`, channels) blocks; each is fresh memory, which a listener may keep."""
-        block, filled = np.empty((0, 0), np.float32), 0
-        for frame in self._frames(container, stream):
-            samples = frame.to_ndarray()
-            samples = samples.T if frame.format.is_planar else samples.reshape(-1, self.channels)
-            done = 0
-            while done < len(samples):
-                if filled == len(block):
-                    block, filled = np.empty((BLOCK_FRAMES, self.channels), np.float32), 0
-                take = min(len(samples) - done, BLOCK_FRAMES - filled)
-                _to_float(samples[done : done + take], block[filled : filled + take])
-                done, filled = done + take, filled + take
-                if filled == BLOCK_FRAMES:
-                    yield block
-        if 0 < filled < BLOCK_FRAMES:
-            yield block[:filled]
+    def link(self, container: InputContainer, stream: AudioStream, link: Link) -> None:
+        """Decodes one stream to its end."""
+        channels = stream.codec_context.channels
+        if channels > self.limits.max_channels:
+            raise BadItem("too_many_channels", f"{channels} channels; {self.limits.max_channels} are allowed")
+        self.read.append(link)
+        begins_s, blocks = self.seconds, Blocks()
+        for frame, shape in _with_shapes(self._frames(container, stream, link), stream.codec_context.name):
+            if self.shape is None or not shape.same(self.shape):
+                for block in blocks.rest():
+                    self._take(block)
+                self._change(shape)
+            for block in blocks.add(frame):
+                self._take(block)
+        for block in blocks.rest():
+            self._take(block)
+        link.seconds = self.seconds - begins_s
 
-    def _frames(self, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-        """Decoded frames of one rate and layout; a packet that fails is counted and skipped, as players do."""
-        same: AudioResampler | None = None
-        first: tuple[int, str] | None = None
+    def _frames(self, container: InputContainer, stream: AudioStream, link: Link) -> Iterator[AudioFrame]:
+        """Decoded frames; a packet that fails is counted and skipped, as players do."""
         packets = container.demux(stream)
+        frame_s, errors_in_row, decoded = 0.0, 0, False
         while True:
+            self.progress()
             try:
                 packet = next(packets, None)
-                if packet is None:
+            except av.FFmpegError as error:
+                errors_in_row += 1
+                link.demux_error = str(error.strerror)
+                if errors_in_row > MAX_DEMUX_ERRORS:
                     return
+                packets = container.demux(stream)  # a generator that raised is at its end, the container may not be
+                continue
+            if packet is None:
+                return
+            if packet.size:
+                errors_in_row, link.demux_error = 0, ""
+                link.end_byte = max(link.end_byte, (packet.pos or 0) + packet.size)
+            try:
                 frames = packet.decode()
             except av.FFmpegError:
-                self.errors += 1
-                self.last_failed = True
-                if self.errors > 1000 and not self.frames:
+                self.failed_packets += 1
+                self.failed_s += _seconds(packet) or frame_s
+                link.last_failed = True
+                if self.failed_packets > MAX_NOISE_ERRORS and not decoded:
                     return  # noise that looks like packets
                 continue
+            link.packet_bytes += packet.size
             for frame in frames:
                 if not isinstance(frame, AudioFrame) or not frame.samples:
                     continue
-                self.last_failed = False
-                if frame.time is not None:
-                    self.end_s = frame.time + frame.samples / frame.sample_rate
-                if first is None:
-                    # The first frame knows better than the header: HE-AAC doubles the rate that its header states.
-                    first = (frame.sample_rate, frame.layout.name)
-                    self._start(frame)
-                if (frame.sample_rate, frame.layout.name) == first:
-                    yield frame
-                else:  # chained streams may change their parameters; what follows is brought to the first ones
-                    same = same or AudioResampler(format=frame.format, layout=first[1], rate=first[0])
-                    yield from same.resample(frame)
+                decoded, link.last_failed = True, False
+                frame_s = frame.samples / frame.sample_rate if frame.sample_rate else 0.0
+                yield frame
 
-    def _start(self, frame: AudioFrame) -> None:
-        self.rate, self.channels = frame.sample_rate, frame.layout.nb_channels
-        if not MIN_SAMPLE_RATE <= self.rate <= MAX_SAMPLE_RATE:
-            raise BadItem("decode_failed", f"a sample rate of {self.rate} Hz")
-        if self.channels > self.limits.max_channels:
-            raise BadItem("too_many_channels", f"{self.channels} channels; {self.limits.max_channels} are allowed")
-        self.weights = np.full(self.channels, 1 / self.channels, np.float32)
-        if self.first_only:
-            self.weights[:] = np.eye(1, self.channels)
-        if self.rate != SAMPLE_RATE:
-            self.resampler = soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        for listener in self.listeners:
-            listener.start(self.rate, self.channels)
+    def _change(self, shape: Shape) -> None:
+        """Goes on with another rate or other channels. The first frame knows better than the header: HE-AAC doubles
+        the rate that its header states."""
+        if not MIN_SAMPLE_RATE <= shape.rate <= MAX_SAMPLE_RATE:
+            raise BadItem("decode_failed", f"a sample rate of {shape.rate} Hz")
+        if not 1 <= shape.channels <= self.limits.max_channels:
+            raise BadItem("too_many_channels", f"{shape.channels} channels; {self.limits.max_channels} are allowed")
+        self._flush()
+        self.shape = shape
+        self.resampler = None
+        if shape.rate != SAMPLE_RATE:
+            self.resampler = soxr.ResampleStream(shape.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        self.weights = np.full(shape.channels, 1 / shape.channels, np.float32)
+        if self.first_only and shape.channels == 2:
+            self.weights[:] = (1, 0)
+        if self.first is None:
+            self.first = shape
+            for listener in self.listeners:
+                listener.start(shape.rate, shape.channels)
+        elif self.listeners and not shape.same(self.first):
+            self.converter = Converter(shape, self.first)
 
-    def take(self, block: np.ndarray) -> None:
-        """Check a block, let the listeners hear it, add its mono mix to the result."""
+    def _take(self, block: np.ndarray) -> None:
+        """Check a block, hand it to the listeners, add its mono mix to the result."""
+        assert self.shape is not None
+        self.progress()
         mono = block @ self.weights
         # One pass over the mix finds every NaN and Inf; only a suspicion looks at each sample.
         if not math.isfinite(float(mono.sum(dtype=np.float64))) and not np.isfinite(block).all():
-            at_s = (self.frames + int(np.argmin(np.isfinite(block).all(axis=1)))) / self.rate
+            at_s = self.seconds + int(np.argmin(np.isfinite(block).all(axis=1))) / self.shape.rate
             raise BadItem("non_finite_samples", f"NaN or infinite sample at {at_s:.3f} s")
-        if self.channels == 2:
+        if self.shape.channels == 2:
             self.mixed_energy += float(np.vdot(mono, mono))
             self.channel_energy += float(np.vdot(block, block)) / 2
-        self.frames += len(block)
-        if self.frames > self.limits.max_audio_s * self.rate:
+        key = self.shape.rate, self.shape.channels
+        self.seconds_of[key] = self.seconds_of.get(key, 0.0) + len(block) / self.shape.rate
+        self.seconds = sum(self.seconds_of.values())
+        if self.seconds > self.limits.max_audio_s:
             raise BadItem("too_long", f"more than {_hours(self.limits.max_audio_s)}, which is the limit")
-        for listener in self.listeners:
-            listener.hear(block)
-        self._append(mono if self.resampler is None else self.resampler.resample_chunk(mono))
+        for converted in (block,) if self.converter is None else self.converter.convert(block):
+            for listener in self.listeners:
+                listener.hear(converted)
+        self.samples.append(mono if self.resampler is None else self.resampler.resample_chunk(mono))
 
-    def _append(self, mono: np.ndarray) -> None:
-        need = self.length + len(mono)
-        if need > len(self.mono):
-            self.mono.resize(max(need, len(self.mono) * 3 // 2), refcheck=False)
-        self.mono[self.length : need] = mono
-        self.length = need
+    def _flush(self) -> None:
+        """What the resamplers still keep of the shape until now."""
+        if self.resampler is not None:
+            self.samples.append(self.resampler.resample_chunk(np.empty(0, np.float32), last=True))
+            self.resampler = None
+        if self.converter is not None:
+            for converted in self.converter.rest():
+                for listener in self.listeners:
+                    listener.hear(converted)
+            self.converter = None
 
     @property
     def cancelled(self) -> bool:
         """Whether two channels cancel each other out: unrelated ones keep half of their energy in the mean."""
-        return self.channels == 2 and not self.first_only and self.mixed_energy < CANCELLED * self.channel_energy
+        return not self.first_only and self.mixed_energy < CANCELLED * self.channel_energy
 
-    def check_complete(self, stated: Declared) -> None:
-        """Raise unless what was decoded is what the file states, up to `MAX_MISSING`."""
-        if not self.frames:
-            if self.errors:
-                raise BadItem("decode_failed", f"none of the {self.errors} packets could be decoded")
+    def check_complete(self, stated: Declared, size: int, accept_truncated: bool) -> str:
+        """How the file ends early, "" for a whole one. Raises `BadItem` where that is not accepted, and where more
+        than `MAX_MISSING` of the file could not be decoded."""
+        if not self.seconds:
+            if self.failed_packets:
+                raise BadItem("decode_failed", f"none of the {self.failed_packets} packets could be decoded")
             raise BadItem("empty_audio", f"{self.path.name} holds no audio samples")
-        heard_s = self.frames / self.rate
-        if self.stated_s is None:
-            if self.last_failed:
-                raise BadItem("truncated", f"the last packet is cut at {heard_s:.2f} s")
-        elif self.stated_s - heard_s > max(MIN_MISSING_S, MAX_MISSING * self.stated_s):
-            detail = f"{heard_s:.2f} s of audio; the file states {self.stated_s:.2f} s"
-            whole = self.errors and self.stated_s - self.end_s <= max(MIN_MISSING_S, MAX_MISSING * self.stated_s)
-            raise BadItem("decode_failed" if whole else "truncated", detail)
+        truncated = stated.cut or self._short(stated)
+        if truncated and not accept_truncated:
+            raise BadItem("truncated", f"{self.path.name}: {truncated}")
+        if not truncated:
+            damaged = self._damage(stated)
+            if damaged:
+                raise BadItem("decode_failed", f"{self.path.name}: {damaged}")
+        return truncated or ""
+
+    def _short(self, stated: Declared) -> str | None:
+        """How the sound ends before the bytes that the header promises."""
+        index_s, link = stated.duration_s or self.read[0].index_s, self.read[-1]
+        if stated.counted and index_s is not None:
+            missing = index_s - self.seconds - self.failed_s > _tolerated(index_s)
+            return f"{self.seconds:.2f} s of audio; the file states {index_s:.2f} s" if missing else None
+        if link.last_failed and index_s is None:
+            return f"the last packet is cut at {self.seconds:.2f} s"
+        return None
+
+    def _damage(self, stated: Declared) -> str | None:
+        """What of the file could not be decoded, though its bytes are there."""
+        if self.failed_links:
+            return self.failed_links[0]
+        if self.failed_s > _tolerated(self.seconds + self.failed_s):
+            return f"{self.failed_s:.2f} of {self.seconds + self.failed_s:.2f} s could not be decoded"
+        index_s = stated.duration_s or self.read[0].index_s
+        missing = index_s is not None and index_s - self.seconds > _tolerated(index_s)
+        read = sum(link.packet_bytes for link in self.read)
+        if (
+            missing
+            and stated.audio_bytes
+            and stated.audio_bytes - read > max(2 * MP3_FRAME_BYTES, stated.audio_bytes // 50)
+        ):
+            return f"only {read:,} of {stated.audio_bytes:,} bytes are audio"
+        for link in self.read:
+            unread = link.size_bytes - link.end_byte
+            if link.demux_error and (missing or (link.index_s is None and unread > link.size_bytes // 100)):
+                return f"the container is damaged after {self.seconds:.2f} s: {link.demux_error}"
+        return None
 
     def finish(self) -> Audio:
-        if self.resampler is not None:
-            self._append(self.resampler.resample_chunk(np.empty(0, np.float32), last=True))
-        samples = self.mono[: self.length]
-        samples.setflags(write=False)
+        self._flush()
+        (rate, channels), _ = max(self.seconds_of.items(), key=lambda item: item[1])
         heard = {listener.name: listener for listener in self.listeners}
-        return Audio(samples, self.frames / self.rate, self.rate, self.channels, heard)
+        return Audio(self.samples.finish(), self.seconds, rate, channels, heard)
 
 
-def _to_float(samples: np.ndarray, out: np.ndarray) -> None:
-    """Convert PCM of any type, shape (n, channels), into float32 `out` of that shape at full scale ±1."""
-    scale = _SCALES.get(samples.dtype.str[1:])
-    if scale is None:
-        out[...] = samples
+def _with_shapes(frames: Iterator[AudioFrame], codec: str) -> Iterator[tuple[AudioFrame, Shape]]:
+    """Frames with what they really are. FFmpeg's MP3 decoder sets a frame's channels at once but its rate one frame
+    late: the next frame has it."""
+    if not codec.startswith("mp3"):
+        for frame in frames:
+            yield frame, Shape.of(frame)
         return
-    offset, factor = scale
-    np.multiply(samples, factor, out=out, casting="unsafe")
-    if offset:
-        out += offset * factor
+    waiting: AudioFrame | None = None
+    for frame in frames:
+        if waiting is not None:
+            now, following = Shape.of(waiting), Shape.of(frame)
+            yield waiting, replace(now, rate=following.rate) if now.channels == following.channels else now
+        waiting = frame
+    if waiting is not None:
+        yield waiting, Shape.of(waiting)
+
+
+def _tolerated(seconds: float) -> float:
+    return max(MIN_MISSING_S, MAX_MISSING * seconds)

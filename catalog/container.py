@@ -12,13 +12,14 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from catalog.limits import Limits
+from catalog.links import Span
 from core.errors import BadItem
 
 # Without a white list FFmpeg would also follow playlists (HLS, concat) that make it read other files or call servers.
 FORMATS = "wav,w64,aiff,flac,mp3,aac,ogg,mov,matroska"
 # PyAV before 19 raises on tags that are not UTF-8 unless told otherwise; later ones have no such choice.
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+OPTIONS = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS}
 
 
 def check_file(path: Path, limits: Limits) -> int:
@@ -44,14 +45,16 @@ def check_file(path: Path, limits: Limits) -> int:
 
 
 @contextmanager
-def open_audio(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
-    """The container and its best audio stream, decoding in the calling thread only.
+def open_audio(path: Path, span: Span | None = None) -> Iterator[tuple[InputContainer, AudioStream]]:
+    """The container and its best audio stream, decoding in the calling thread only. `span` is the part of the file
+    that is read, as if it stood alone.
 
     Raises `BadItem`: `not_audio` when no allowed demuxer knows the bytes, `no_audio_stream`, `missing_file`.
     """
     try:
         # The file: prefix keeps a name such as "concat:a.wav" or "pipe:0" from being read as a protocol.
-        container = av.open(f"file:{path}", options=dict(OPTIONS), **LENIENT)
+        part = f"subfile,,start,{span[0]},end,{span[1]},,:" if span else ""
+        container = av.open(f"{part}file:{path}", options=dict(OPTIONS), **LENIENT)
     except (FileNotFoundError, PermissionError) as error:
         raise BadItem("missing_file", f"{path.name} cannot be opened: {error.strerror}") from error
     except (av.FFmpegError, ValueError) as error:

@@ -1,17 +1,21 @@
 """How long a file says it is, container by container, and whether its bytes end early.
 
-Every rule rests on what the container states outright, so that intact but unusual files are never called truncated:
+A file is truncated where its bytes end early. Most containers state their size in bytes, and then a wrong duration in
+a header is only a wrong number:
 
-- **WAV**: size of the data chunk (RIFF, RF64 `ds64`); 0 and the placeholders of streaming writers say nothing.
-- **FLAC**: total samples in STREAMINFO; 0 says nothing.
-- **MP3**: frame count of a Xing, Info or VBRI header, less LAME's delay and padding; without one nothing is known.
+- **WAV, AIFF, W64**: size of the data; 0 and the placeholders of streaming writers say nothing. The duration is exact
+  for PCM alone; of compressed WAV (ADPCM, GSM) the bytes a second are nominal.
 - **MP4/M4A**: a top-level box that reaches past the end of the file is a cut, whether or not the index survived it.
-- **Ogg** (Vorbis, Opus): states no length, but pages state theirs: bytes after the last whole page, when that page does
-  not end its stream, are a cut. Dumps of live streams, whole pages without an end mark, pass.
+- **Matroska, WebM**: the segment's size, where the writer knew it.
+- **Ogg**: states no length, but pages state theirs: bytes after the last whole page, when that page does not end its
+  stream, are a cut. Dumps of live streams, whole pages without an end mark, pass.
+- **MP3**: a Xing, Info or VBRI header counts frames and bytes. The file is cut where both exceed what is there: a tool
+  that edits a file may leave either of them wrong.
+- **FLAC**: total samples in STREAMINFO, the only statement that there is; 0 says nothing.
 - **ADTS AAC**: states nothing; a last frame that is cut fails to decode, which `catalog.audio` sees.
 
-Sources: RFC 9639 (FLAC), RFC 3533 (Ogg), ISO/IEC 14496-12 (MP4 boxes), EBU Tech 3306 (RF64), and the Xing/LAME tag
-as described in LAME's `VbrTag.c`.
+Sources: RFC 9639 (FLAC), RFC 3533 (Ogg), RFC 9559 (Matroska), ISO/IEC 14496-12 (MP4 boxes), EBU Tech 3306 (RF64), and
+the Xing/LAME tag as described in LAME's `VbrTag.c`.
 """
 
 from __future__ import annotations
@@ -22,39 +26,65 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-OGG_MAX_PAGE_BYTES = 27 + 255 + 255 * 255  # header, segment table, payload (RFC 3533)
-_STREAMED_WAV_BYTES = 0x7FFFF000  # sizes from here on are placeholders of writers that could not seek back
+from catalog.links import OGG_MAX_PAGE_BYTES, links
+
+_STREAMED_WAV_BYTES = (
+    0x7FFFF000  # of WAV and AIFF: sizes from here on are placeholders of writers that could not seek back
+)
+MP3_FRAME_BYTES = 1441  # of the largest frame
 _MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
 @dataclass(frozen=True)
 class Declared:
-    """`duration_s` is what the file states, None when it states nothing; `cut` says how its bytes end early."""
+    """What a file states of its length.
+
+    `duration_s` is None where nothing exact is stated; `cut` says how the bytes end early. `counted`: the duration is
+    the only evidence of an early end, since the bytes say nothing. `audio_bytes`: what the header counts, None if
+    nothing.
+    """
 
     duration_s: float | None = None
     cut: str | None = None
+    counted: bool = False
+    audio_bytes: int | None = None
 
 
 def declared(path: Path) -> Declared:
     """Read the stated length of the file at `path` from its first and last kilobytes; never decodes."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        head = file.read(12)
+        head = file.read(24)
         if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
             return _wav(file, size)
+        if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+            length = struct.unpack(">I", head[4:8])[0]
+            return Declared(cut=_short("file", 8 + length, size) if length < _STREAMED_WAV_BYTES else None)
+        if head[:4] == b"riff" and len(head) == 24:  # Sony Wave64
+            return Declared(cut=_short("file", struct.unpack("<Q", head[16:24])[0], size))
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return Declared(cut=_mp4_cut(file, size))
+            cut, sized = _mp4_cut(file, size)
+            return Declared(cut=cut, counted=not sized)
+        if head[:4] == b"\x1aE\xdf\xa3":
+            return Declared(cut=_matroska_cut(file, size))
         if head[:4] == b"OggS":
             return Declared(cut=_ogg_cut(file, size))
         start = _after_id3(file)
         file.seek(start)
         head = file.read(4)
         if head == b"fLaC":
-            return Declared(_flac(file))
+            seconds = [_flac(file, at) for at in ([start] if start else [first for first, _ in links(path)])]
+            known = [s for s in seconds if s is not None]
+            return Declared(sum(known) if len(known) == len(seconds) else None, counted=True)
         if len(head) == 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06:
             file.seek(start)
-            return Declared(_mp3(file.read(4096)))
+            return _mp3(file.read(4096), start, size)
     return Declared()
+
+
+def _short(what: str, end: int, size: int) -> str | None:
+    """How a part that should end at byte `end` is cut. A few bytes less are a writer's wrong padding."""
+    return f"the {what} is {end - size:,} bytes short" if end - size > max(64, end // 1000) else None
 
 
 def _after_id3(file: BinaryIO) -> int:
@@ -84,8 +114,7 @@ def _wav(file: BinaryIO, size: int) -> Declared:
             wide = file.read(16)
             wide_bytes = struct.unpack("<Q", wide[8:16])[0] if len(wide) == 16 else None
         elif name == b"fmt ":
-            fmt = file.read(12)
-            bytes_per_s = struct.unpack("<I", fmt[8:12])[0] if len(fmt) == 12 else 0
+            bytes_per_s = _pcm_bytes_per_s(file.read(min(length, 40)))
         elif name == b"data":
             if wide_bytes is not None and length == 0xFFFFFFFF:
                 length = wide_bytes
@@ -100,7 +129,20 @@ def _wav(file: BinaryIO, size: int) -> Declared:
     return Declared()
 
 
-def _flac(file: BinaryIO) -> float | None:
+def _pcm_bytes_per_s(fmt: bytes) -> int:
+    """Of a `fmt ` chunk: exact for integer and float PCM, A-law and µ-law; 0 for what is compressed."""
+    if len(fmt) < 16:
+        return 0
+    tag, channels, rate, _, block_align, bits = struct.unpack("<HHIIHH", fmt[:16])
+    if tag == 0xFFFE and len(fmt) >= 26:  # the real tag begins the extension's GUID
+        tag = struct.unpack("<H", fmt[24:26])[0]
+    if tag not in (1, 3, 6, 7) or block_align != channels * ((bits + 7) // 8):
+        return 0
+    return int(rate * block_align)
+
+
+def _flac(file: BinaryIO, at: int) -> float | None:
+    file.seek(at + 4)
     block = file.read(4 + 34)
     if len(block) < 38 or block[0] & 0x7F != 0:
         return None
@@ -109,35 +151,42 @@ def _flac(file: BinaryIO) -> float | None:
     return total / rate if rate and total else None
 
 
-def _mp3(frame: bytes) -> float | None:
+def _mp3(frame: bytes, start: int, size: int) -> Declared:
+    """Of the first frame, which begins at byte `start` of a file of `size` bytes."""
     if len(frame) < 200:
-        return None
+        return Declared()
     version, layer = frame[1] >> 3 & 3, frame[1] >> 1 & 3
     rate_index, mono = frame[2] >> 2 & 3, frame[3] >> 6 == 3
     if version not in _MP3_RATES or layer != 1 or rate_index == 3:
-        return None
+        return Declared()
     rate = _MP3_RATES[version][rate_index]
     frame_samples = 1152 if version == 3 else 576
     side = (17 if mono else 32) if version == 3 else (9 if mono else 17)
     at = 4 + side
+    frames = counted_bytes = trim = 0
     if frame[at : at + 4] in (b"Xing", b"Info"):
-        flags = struct.unpack(">I", frame[at + 4 : at + 8])[0]
-        if not flags & 1:
-            return None
-        frames = struct.unpack(">I", frame[at + 8 : at + 12])[0]
-        tag = at + 8 + 4 + (4 if flags & 2 else 0) + (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
-        trim = 0
+        flags, at = struct.unpack(">I", frame[at + 4 : at + 8])[0], at + 8
+        if flags & 1:
+            frames, at = struct.unpack(">I", frame[at : at + 4])[0], at + 4
+        if flags & 2:
+            counted_bytes, at = struct.unpack(">I", frame[at : at + 4])[0], at + 4
+        tag = at + (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
         if frame[tag : tag + 4] in (b"LAME", b"Lavf", b"Lavc"):
             delay = int.from_bytes(frame[tag + 21 : tag + 24], "big")
             trim = (delay >> 12) + (delay & 0xFFF)
-        return max(frames * frame_samples - trim, 0) / rate if frames else None
-    if frame[36:40] == b"VBRI":
-        frames = struct.unpack(">I", frame[50:54])[0]
-        return frames * frame_samples / rate if frames else None
-    return None
+    elif frame[36:40] == b"VBRI":
+        counted_bytes, frames = struct.unpack(">II", frame[46:54])
+    seconds = max(frames * frame_samples - trim, 0) / rate if frames else None
+    missing = start + counted_bytes - size if counted_bytes else 0
+    cut = missing > max(MP3_FRAME_BYTES, counted_bytes // 100)
+    if cut and seconds is None:
+        return Declared(None, f"the header counts {missing:,} bytes more")
+    # Some writers count the tag in front as well, so a difference is only evidence along with the frames'.
+    return Declared(seconds, None, cut or not counted_bytes, counted_bytes or None)
 
 
-def _mp4_cut(file: BinaryIO, size: int) -> str | None:
+def _mp4_cut(file: BinaryIO, size: int) -> tuple[str | None, bool]:
+    """How a box is cut, and whether all boxes state their size."""
     offset = 0
     while offset + 8 <= size:
         file.seek(offset)
@@ -146,13 +195,36 @@ def _mp4_cut(file: BinaryIO, size: int) -> str | None:
         if length == 1 and len(head) == 16:
             length = struct.unpack(">Q", head[8:16])[0]
         elif length == 0:  # runs to the end of the file by definition
-            return None
+            return None, False
         if length < 8 or not name.isascii():
-            return None  # trailing bytes that are not a box
+            return None, True  # trailing bytes that are not a box
         if offset + length > size:
-            return f"the {name.decode('ascii', 'replace')!r} box is {offset + length - size:,} bytes short"
+            return f"the {name.decode('ascii', 'replace')!r} box is {offset + length - size:,} bytes short", True
         offset += length
-    return None
+    return None, True
+
+
+def _matroska_cut(file: BinaryIO, size: int) -> str | None:
+    """How the segment is cut: the EBML header, then the one segment, each with its size as a variable-length number."""
+    file.seek(4)
+    header = _ebml_size(file)
+    if header is None:
+        return None
+    file.seek(file.tell() + header)
+    if file.read(4) != b"\x18\x53\x80\x67":
+        return None
+    segment = _ebml_size(file)
+    return None if segment is None else _short("segment", file.tell() + segment, size)
+
+
+def _ebml_size(file: BinaryIO) -> int | None:
+    """The number at the file's position; None where all its bits are ones, which means unknown."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    value = int.from_bytes(bytes([first[0] & (0xFF >> (more + 1))]) + file.read(more), "big")
+    return None if value == (1 << 7 * (more + 1)) - 1 else value
 
 
 def _ogg_cut(file: BinaryIO, size: int) -> str | None:

@@ -12,7 +12,11 @@ SAMPLE_RATE = 16_000  # Hz; what musicnn, Whisper and the speech segmenter all e
 
 
 class Listener(Protocol):
-    """Hears the audio at its native rate, block by block, while it is decoded once for everybody."""
+    """Receives the audio at its native rate, block by block, while it is decoded once for everybody.
+
+    `start` is called once: a file whose rate or channels change on the way is converted to those that it begins with.
+    Files are decoded in worker processes, so a listener travels there and back by pickle, with what it has collected.
+    """
 
     name: str
 
@@ -28,8 +32,9 @@ class Audio:
     """One decoded audio file.
 
     `samples`: float32 mono at `SAMPLE_RATE`, shape (n,). `duration_s`, `source_sample_rate` and `source_channels`
-    describe the file; `sha256` is of its bytes where somebody asked ("" elsewhere). `heard` holds the listeners that
-    heard the native-rate audio during the decode, by name.
+    describe the file (where they change on the way, what most of it has); `sha256` is of its bytes where somebody asked
+    ("" elsewhere). `heard` holds the listeners that heard the native-rate audio during the decode, by name. `truncated`
+    says how the file ends early, where it was decoded although it does; "" for a whole file.
     """
 
     samples: np.ndarray
@@ -38,6 +43,7 @@ class Audio:
     source_channels: int = 1
     heard: Mapping[str, Listener] = field(default_factory=dict)
     sha256: str = ""
+    truncated: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""Decoded frames → float32 blocks of one rate and channel count, and the conversion between rates and layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
+from av.audio.resampler import AudioResampler
+
+from core.errors import BadItem
+
+BLOCK_FRAMES = 65_536  # 1.5 s at 44.1 kHz: large enough for NumPy, small enough for the cache
+
+# PyAV finds the planes of a frame by walking to the null pointer behind them, which eight planes or more do not have.
+MAX_PLANES = 7
+_DTYPES = {"u8", "u8p", "s16", "s16p", "s32", "s32p", "flt", "fltp", "dbl", "dblp"}  # that PyAV hands to NumPy
+_LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")  # FFmpeg's own, by number of channels
+
+# What brings a sample of each PCM type to full scale ±1: (offset, factor).
+_SCALES = {
+    "u1": (np.float32(-128), np.float32(1 / 128)),
+    "i2": (np.float32(0), np.float32(1 / 2**15)),
+    "i4": (np.float32(0), np.float32(1 / 2**31)),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sample rate in Hz, channels, and FFmpeg's name of their layout, which does not count in comparisons."""
+
+    rate: int
+    channels: int
+    layout: str
+
+    @classmethod
+    def of(cls, frame: AudioFrame) -> Shape:
+        return cls(frame.sample_rate, frame.layout.nb_channels, frame.layout.name)
+
+    def same(self, other: Shape) -> bool:
+        return (self.rate, self.channels) == (other.rate, other.channels)
+
+
+class Blocks:
+    """Collects frames into blocks, float32 (≤ `BLOCK_FRAMES`, channels); each is fresh memory, which a listener may
+    keep. A block never spans a change of the rate or of the channels."""
+
+    def __init__(self) -> None:
+        self._block, self._filled = np.empty((0, 0), np.float32), 0
+        self._packers: dict[tuple[str, str, int], AudioResampler] = {}
+
+    def add(self, frame: AudioFrame) -> Iterator[np.ndarray]:
+        """The blocks that a frame of the present shape fills."""
+        for samples in self._samples(frame):
+            done = 0
+            while done < len(samples):
+                if self._filled == len(self._block):
+                    self._block, self._filled = np.empty((BLOCK_FRAMES, samples.shape[1]), np.float32), 0
+                take = min(len(samples) - done, BLOCK_FRAMES - self._filled)
+                _to_float(samples[done : done + take], self._block[self._filled : self._filled + take])
+                done, self._filled = done + take, self._filled + take
+                if self._filled == BLOCK_FRAMES:
+                    yield self._block
+
+    def rest(self) -> Iterator[np.ndarray]:
+        """The last block before a change or the end, which may be short."""
+        if 0 < self._filled < len(self._block):
+            yield self._block[: self._filled]
+        self._block, self._filled = np.empty((0, 0), np.float32), 0
+
+    def _samples(self, frame: AudioFrame) -> Iterator[np.ndarray]:
+        """PCM of shape (n, channels)."""
+        channels, kind = frame.layout.nb_channels, frame.format
+        if kind.name in _DTYPES and not (kind.is_planar and channels > MAX_PLANES):
+            samples = frame.to_ndarray()
+            yield samples.T if kind.is_planar else samples.reshape(-1, channels)
+            return
+        key = kind.name, frame.layout.name, frame.sample_rate
+        packer = self._packers.get(key)
+        if packer is None:
+            packed = "dbl" if kind.name.startswith("s64") else kind.packed.name
+            packer = AudioResampler(format=packed, layout=frame.layout, rate=frame.sample_rate)
+            self._packers = {key: packer}
+        for packed_frame in packer.resample(frame):
+            yield packed_frame.to_ndarray().reshape(-1, channels)
+
+
+class Converter:
+    """Blocks of one shape → blocks of another, by FFmpeg's own rules of mixing and resampling."""
+
+    def __init__(self, source: Shape, target: Shape) -> None:
+        self.source, self.target = source, target
+        self._layout = _named_layout(source)
+        self._at = 0
+        self._resampler = AudioResampler(format="flt", layout=_named_layout(target), rate=target.rate)
+
+    def convert(self, block: np.ndarray) -> Iterator[np.ndarray]:
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(block).reshape(1, -1), "flt", self._layout)
+        frame.sample_rate, frame.pts, frame.time_base = self.source.rate, self._at, Fraction(1, self.source.rate)
+        self._at += len(block)
+        yield from self._arrays(self._resampler.resample(frame))
+
+    def rest(self) -> Iterator[np.ndarray]:
+        if self._at:
+            yield from self._arrays(self._resampler.resample(None))
+
+    def _arrays(self, frames: list[AudioFrame]) -> Iterator[np.ndarray]:
+        for frame in frames:
+            if frame.samples:
+                yield frame.to_ndarray().reshape(-1, self.target.channels)
+
+
+def _named_layout(shape: Shape) -> str:
+    """A layout whose channels have positions, without which there are no rules of mixing."""
+    if shape.channels <= len(_LAYOUTS) and shape.layout == f"{shape.channels} channels":
+        return _LAYOUTS[shape.channels - 1]
+    try:
+        AudioLayout(shape.layout)
+    except (ValueError, av.FFmpegError) as error:
+        raise BadItem("decode_failed", f"it changes from or to the unknown layout {shape.layout!r}") from error
+    return shape.layout
+
+
+def _to_float(samples: np.ndarray, out: np.ndarray) -> None:
+    """Convert PCM of any type, shape (n, channels), into float32 `out` of that shape at full scale ±1."""
+    scale = _SCALES.get(samples.dtype.str[1:])
+    if scale is None:
+        out[...] = samples
+        return
+    offset, factor = scale
+    np.multiply(samples, factor, out=out, casting="unsafe")
+    if offset:
+        out += offset * factor
