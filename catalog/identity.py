@@ -7,18 +7,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import av
-import blake3
-
 from catalog.cache import FileCache, FileIdentity
-from catalog.container import open_audio
+from catalog.isolated import media_hash
 from catalog.sources import Resolver, split_cover
 from core.errors import BadItem
 
 __all__ = ["FileCache", "FileIdentity", "identify", "media_hash", "sha256_of"]
 
 HASH_THREADS = 4
-MEDIA_HASH_VERSION = b"earmark-media-1"
 
 
 def identify(
@@ -74,40 +70,3 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of the file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def media_hash(path: Path) -> str | None:
-    """BLAKE3 of the compressed audio packets and the codec's parameters, in hexadecimal; None for no audio.
-
-    Nothing is decoded. Tags, covers, chapters and padding are not part of it; a re-encoded file has another hash.
-    """
-    try:
-        with open_audio(path) as (container, stream):
-            codec = stream.codec_context
-            digest = blake3.blake3(MEDIA_HASH_VERSION)
-            digest.update(f"{codec.name} {codec.sample_rate} {codec.channels}\0".encode())
-            digest.update(_parameters(codec.name, bytes(codec.extradata or b"")))
-            packets = 0
-            for packet in container.demux(stream):
-                if packet.size:
-                    digest.update(bytes(packet))
-                    packets += 1
-    except (BadItem, av.FFmpegError, OSError):
-        return None
-    return digest.hexdigest() if packets else None
-
-
-def _parameters(codec: str, extradata: bytes) -> bytes:
-    """`extradata` without the comments that Vorbis keeps in it: its second of three Xiph-laced headers."""
-    if codec != "vorbis" or len(extradata) < 3 or extradata[0] != 2:
-        return extradata
-    sizes, at = [], 1
-    for _ in range(2):
-        size = 0
-        while at < len(extradata) and extradata[at] == 255:
-            size, at = size + 255, at + 1
-        if at >= len(extradata):
-            return extradata
-        sizes.append(size + extradata[at])
-        at += 1
-    return extradata[at : at + sizes[0]] + extradata[at + sizes[0] + sizes[1] :]

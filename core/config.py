@@ -39,6 +39,12 @@ class MediaLimits:
     max_picture_side: int = 2048
     """Longest side of decoded pixels; larger pictures are reduced while decoding, not refused."""
 
+    max_decode_bytes: int = 2 << 30
+    """Most memory of a process that decodes, beyond the samples themselves (`decoder_crashed`)."""
+
+    max_stall_s: float = 120.0
+    """Longest time in seconds in which a decoder makes no progress before it counts as hung (`decoder_crashed`)."""
+
     max_text_chars: int = 1_000_000
     """Most characters of title, description and lyrics or transcript together (`too_long`)."""
 

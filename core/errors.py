@@ -39,6 +39,12 @@ class ModelError(EarmarkError):
     exit_code = 6
 
 
+class DecoderUnavailable(EarmarkError):
+    """The processes that decode media cannot be started."""
+
+    exit_code = 6
+
+
 class IndexUnavailable(EarmarkError):
     """No index, or one that must not be used here (wrong model, failed checksum, below the recall gate)."""
 
@@ -61,3 +67,6 @@ class BadItem(EarmarkError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type[BadItem], tuple[str, str]]:
+        return type(self), (self.reason, self.detail)

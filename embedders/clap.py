@@ -46,6 +46,7 @@ class WindowListener:
         self._stride, self._number = 1, 0
         self._rest: list[np.ndarray] = []
         self._held = 0
+        self._resampler: Any = None
 
     def start(self, sample_rate: int, channels: int) -> None:
         import soxr
@@ -75,11 +76,21 @@ class WindowListener:
                 self.windows.append(window.copy())
         self._number += 1
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is left of it behind the last block: the resampler has said all that it can."""
+        self._end()
+        return {name: value for name, value in vars(self).items() if name != "_resampler"} | {"_resampler": None}
+
+    def _end(self) -> None:
+        if self._resampler is not None:
+            self._take(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+            self._resampler = None
+
     def finish(self) -> np.ndarray:
         """float32 (windows, WINDOW), none for silence of no length. A file shorter than a window is repeated to fill
         it, as in training."""
-        self._take(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        rest = np.concatenate(self._rest)
+        self._end()
+        rest = np.concatenate(self._rest) if self._rest else np.zeros(0, np.int16)
         self._rest, self._held = [np.zeros(0, np.int16)], 0
         if len(rest) and (len(rest) >= MIN_TAIL or not self.windows):
             filled = np.zeros(WINDOW, np.int16)

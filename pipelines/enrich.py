@@ -219,7 +219,7 @@ def _told(error: Exception) -> str:
 
 
 def _read_audio(run: Run, item: Row, stages: list[Stage]) -> Any:
-    from catalog.audio import decode_audio
+    from catalog.isolated import decode_audio
 
     listeners = [listener for stage in stages for listener in stage.listeners()]
     with run.resolver.open(item["audio_uri"]) as path:
@@ -228,7 +228,7 @@ def _read_audio(run: Run, item: Row, stages: list[Stage]) -> Any:
 
 
 def _read_image(run: Run, item: Row, stages: list[Stage]) -> Any:
-    from catalog.picture import decode_picture
+    from catalog.isolated import decode_picture
 
     with run.resolver.open(item["image_uri"]) as path:
         return _hashed(decode_picture(path, limits=run.config.limits), path, stages)

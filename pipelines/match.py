@@ -151,12 +151,12 @@ class Looker:
         return Evidence(kind, sha256, picture_evidence(held)), ""
 
     def _image(self, path: Path) -> Any:
-        from catalog.picture import decode_picture
+        from catalog.isolated import decode_picture
 
         return picture_hashes(decode_picture(path, self.limits).pixels)
 
     def _audio(self, path: Path) -> Any:
-        from catalog.audio import decode_audio
+        from catalog.isolated import decode_audio
         from embedders.fingerprint import frames
 
         return frames(decode_audio(path, limits=self.limits).samples)
@@ -193,7 +193,7 @@ class Looker:
 
     def _voices(self, path: Path) -> dict[str, np.ndarray]:
         """The arrays of the voices in a recording, where they are asked for. Raises `BadItem` where nobody speaks."""
-        from catalog.audio import decode_audio
+        from catalog.isolated import decode_audio
         from embedders.voice import VoiceEncoder
         from enrichers.speech import SpeechEnricher
         from moderation.evidence import part_arrays

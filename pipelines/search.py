@@ -39,13 +39,13 @@ def search(
         elif text is not None:
             modality, vector = by or "text", _of_words(run, text, by)
         elif audio is not None:
-            from catalog.audio import decode_audio
+            from catalog.isolated import decode_audio
 
             listeners: list[Any] = getattr(run.models.audio.raw, "listeners", list)()
             raw = run.models.audio.raw.embed([decode_audio(audio, limits=run.config.limits, listeners=listeners)])
             modality, vector = "audio", run.models.audio.finish(frozen_statistics(run)).apply(raw)
         elif image is not None:
-            from catalog.picture import decode_picture
+            from catalog.isolated import decode_picture
 
             modality, vector = "image", run.models.image.embed([decode_picture(image, limits=run.config.limits)])
         else:

@@ -211,8 +211,8 @@ def _hear_all(
 
 
 def _hear(path: Path, frames_path: Path, limits: MediaLimits) -> _Heard:
-    from catalog.audio import decode_audio
     from catalog.identity import sha256_of
+    from catalog.isolated import decode_audio
     from embedders.fingerprint import frames
     from skips.silence import silences
 
