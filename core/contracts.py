@@ -33,6 +33,7 @@ REQUIRED_COLUMNS = tuple(f.name for f in CONTENT_SCHEMA if not f.nullable)
 # Columns that every offline row carries beside its features. `work_key` makes the data its own ledger (core/keys.py).
 EVENT = "event_timestamp"
 CREATED = "created_timestamp"
+WORK_KEY_TAG = "earmark.work_key"  # of a Feast source: the column of Earmark's that its files have
 WORK_KEY = "work_key"
 
 QUARANTINE_SCHEMA = pa.schema(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-from core.contracts import CREATED, EVENT
+from core.contracts import CREATED, EVENT, WORK_KEY, WORK_KEY_TAG
 from core.features import View
 
 MASTER_VARIABLE = "EARMARK_SPARK_MASTER"  # local[2], spark://host:7077, k8s://…, yarn
@@ -56,9 +57,15 @@ def spark_source(view: View, root: Path) -> Any:
 
         return SparkSource(
             name=f"{view.name}_spark_parts",
-            path=str(root / view.folder / "*" / "part-*.parquet"),
+            path=parts_glob(root, view),
             file_format="parquet",
             timestamp_field=EVENT,
             created_timestamp_column=CREATED,
             description=view.description,
+            tags={WORK_KEY_TAG: WORK_KEY},
         )
+
+
+def parts_glob(root: Path, view: View) -> str:
+    """A glob of a view's part files. Nothing in the store's own path is a pattern."""
+    return str(Path(glob.escape(str(root))) / view.folder / "*" / "part-*.parquet")

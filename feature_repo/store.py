@@ -21,7 +21,7 @@ from feature_repo.spark import spark_settings
 
 PROJECT = "earmark"
 FOLDER = "feast"
-DEFINITIONS_VERSION = 3  # raised when feature_repo.views or repo_yaml define something else than before
+DEFINITIONS_VERSION = 4  # raised when feature_repo.views or repo_yaml define something else than before
 PLUGINS = "feature_repo.plugins"
 PROFILE_VARIABLE = "EARMARK_FEAST_PROFILE"  # embedded, redis, spark
 REDIS_VARIABLE = "EARMARK_REDIS"  # Feast's connection string of the redis profile: host:port,ssl=true,password=…

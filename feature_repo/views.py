@@ -27,7 +27,7 @@ from feast.data_format import ParquetFormat
 from feast.transformation.pandas_transformation import PandasTransformation
 from feast.types import Array, Bool, Float32, Int64, String, UnixTimestamp
 
-from core.contracts import CREATED, EVENT
+from core.contracts import CREATED, EVENT, WORK_KEY, WORK_KEY_TAG
 from core.features import (
     ACOUSTIC,
     CONTENT,
@@ -43,7 +43,7 @@ from core.features import (
     View,
     embedding_view,
 )
-from feature_repo.spark import spark_source
+from feature_repo.spark import parts_glob, spark_source
 
 Models = Mapping[str, Mapping[str, Any]]  # modality → model_id, dim, view
 
@@ -99,11 +99,12 @@ def file_source(view: View, root: Path) -> FileSource:
     """Feast's `FileSource` over a view's part files."""
     return FileSource(
         name=f"{view.name}_parts",
-        path=str(root / view.folder / "*" / "part-*.parquet"),
+        path=parts_glob(root, view),
         file_format=ParquetFormat(),
         timestamp_field=EVENT,
         created_timestamp_column=CREATED,
         description=view.description,
+        tags={WORK_KEY_TAG: WORK_KEY},
     )
 
 

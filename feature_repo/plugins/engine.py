@@ -8,7 +8,7 @@ the ledger of parts beside its rows. `--disable-event-timestamp` writes everythi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,15 +24,15 @@ from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.offline_stores.file_source import FileSource
 from pydantic import StrictStr
 
-from core.contracts import WORK_KEY
 from core.keys import REMOVED
 from feature_repo.ledger import identity
+from feature_repo.plugins.column_types import arrow_types
 from feature_repo.plugins.online import kernels
 from feature_repo.plugins.online.response import FastReads
 from feature_repo.plugins.online.rows import Rows, encode_rows
 from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan, micros, plan_view
 from feature_repo.plugins.parquet import Group, Layout, read_layout
-from feature_repo.plugins.sources import Parts, resolve
+from feature_repo.plugins.sources import Parts, resolve, work_key_column
 
 WINDOW_ROWS = 1_000_000  # rows whose keys are compared at a time: about 100 MB
 BATCH_BYTES = 8 << 20  # of columns decoded and encoded at a time
@@ -138,6 +138,12 @@ class _Work:
     event: str
     created: str | None
     suffix: bytes
+    mark: str | None  # Earmark's own column of the files, which marks removed rows
+    declared: Mapping[str, pa.DataType]  # the view's types of its columns
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        return (self.event, self.created) if self.created else (self.event,)
 
 
 def _work(config: Any, view: Any, suffix: bytes) -> _Work:
@@ -150,6 +156,8 @@ def _work(config: Any, view: Any, suffix: bytes) -> _Work:
         event=own.get(source.timestamp_field, source.timestamp_field),
         created=own.get(source.created_timestamp_column, source.created_timestamp_column) or None,
         suffix=suffix,
+        mark=work_key_column(source, config.repo_path),
+        declared={own.get(name, name): kind for name, kind in arrow_types([*view.entity_columns, *view.features])},
     )
 
 
@@ -173,10 +181,9 @@ def _windows(layout: Layout, rows: int) -> Iterator[tuple[list[Group], list[int]
 def _batches(layout: Layout, window: Sequence[Group], work: _Work) -> Iterator[tuple[Rows | None, int]]:
     """(the rows of a piece of the window that are the latest of their key within it, encoded; rows read)."""
     keep = _latest(layout, window, work)
-    have = set(layout.names)
-    marked = WORK_KEY in have and WORK_KEY not in work.features
-    names = [*work.keys, work.event, *([work.created] if work.created else []), *work.features]
-    types = layout.types([*names, *([WORK_KEY] if marked else [])])
+    mark = work.mark if work.mark in layout.names else None
+    names = [*work.keys, *work.times, *work.features, *([mark] if mark else [])]
+    types = layout.types(names, work.declared, work.times)
     at = 0
     for group in window:
         for _, batch in layout.batches(group, types, _batch_rows(layout, group)):
@@ -184,11 +191,11 @@ def _batches(layout: Layout, window: Sequence[Group], work: _Work) -> Iterator[t
             at += count
             if not chosen.all():
                 batch = batch.filter(pa.array(chosen))
-            yield (_encode(batch, work, marked) if batch.num_rows else None), count
+            yield (_encode(batch, work, mark) if batch.num_rows else None), count
 
 
-def _encode(batch: pa.RecordBatch, work: _Work, marked: bool) -> Rows:
-    removed = np.asarray(pc.fill_null(pc.equal(batch[WORK_KEY], REMOVED), False)) if marked else None
+def _encode(batch: pa.RecordBatch, work: _Work, mark: str | None) -> Rows:
+    removed = np.asarray(pc.fill_null(pc.equal(batch[mark], REMOVED), False)) if mark else None
     return encode_rows(
         work.plan,
         _keys(batch, work),
@@ -208,8 +215,7 @@ def _keys(rows: pa.Table | pa.RecordBatch, work: _Work) -> list[Any]:
 def _latest(layout: Layout, window: Sequence[Group], work: _Work) -> np.ndarray:
     """Which rows of the window are the latest of their key by event, then created time (bool). A row without a key or
     without an event time is nobody's, and said so."""
-    names = [*work.keys, work.event, *([work.created] if work.created else [])]
-    types = layout.types(names)
+    types = layout.types([*work.keys, *work.times], work.declared, work.times)
     pieces = [b for group in window for _, b in layout.batches(group, types, 1 << 17)]
     table = pa.Table.from_batches(pieces)
     valid = np.ones(table.num_rows, bool)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +50,16 @@ class Wanted:
         return self.rows[a:b] - first, self.places[a:b]
 
 
-def gather(layout: Layout, index: np.ndarray, columns: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-    """The feature columns at `index` (n,) int64, null where it is -1. Raises `StorageError`."""
-    types = layout.types(columns)
+def gather(
+    layout: Layout,
+    index: np.ndarray,
+    columns: Sequence[str],
+    declared: Mapping[str, pa.DataType] | None = None,
+    times: Collection[str] = (),
+) -> dict[str, pa.ChunkedArray]:
+    """The feature columns at `index` (n,) int64, null where it is -1; `declared` and `times` as in `Layout.types`.
+    Raises `StorageError`."""
+    types = layout.types(columns, declared, times)
     wanted = Wanted.of(index, layout.rows)
     matched = index >= 0
     found = _gather(layout, wanted, matched, types, _columns(types, matched, wanted))

@@ -7,8 +7,8 @@ and only where a row was chosen (`gather`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import numpy as np
@@ -35,6 +35,12 @@ class Join:
     created: str | None
     ttl: timedelta | None
     by_created: bool  # see only what was created by the entity row's time
+    declared: Mapping[str, pa.DataType] = field(default_factory=dict)  # the view's types of some columns
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        """The columns of event and created times."""
+        return (self.event, self.created) if self.created else (self.event,)
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,10 @@ def locate(layout: Layout, join: Join, entities: pa.Table, time: str, budget: Bu
     for _, column in join.keys:
         if column not in entities.column_names:
             raise ConfigError(f"the entity rows have no column {column!r}, the join key of view {join.view}")
-    names = [join.event, *([join.created] if join.created else []), *(own for own, _ in join.keys)]
-    types = layout.types(names)
+    types = layout.types([*join.times, *(own for own, _ in join.keys)], join.declared, join.times)
     for own, column in join.keys:
         check_families(column, join.view, entities[column].type, types[own])
-    unit = join_unit(entities[time], [types[name] for name in (join.event, join.created) if name])
+    unit = join_unit(entities[time], [types[name] for name in join.times])
     times = ticks(entities[time], unit)
     keys = Keys([entities[c] for _, c in join.keys], [types[own] for own, _ in join.keys], entities.num_rows)
     codes = np.where(times == NEVER, NOTHING, keys.codes)

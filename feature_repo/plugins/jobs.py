@@ -20,6 +20,7 @@ from pyarrow import fs
 from core.errors import ConfigError, StorageError
 from core.storage import TEMPORARY
 from core.tables import ROW_GROUP_ROWS
+from feature_repo.plugins.pandas_frames import exact_frame
 from feature_repo.plugins.queries import Query
 from feature_repo.plugins.sources import Location, locate
 
@@ -72,7 +73,11 @@ class EarmarkRetrievalJob(RetrievalJob):
         return self._query.table()
 
     def _to_df_internal(self, timeout: int | None = None) -> Any:
-        return self._query.table().to_pandas()
+        return exact_frame(self._query.table())
+
+    def to_df(self, validation_reference: Any = None, timeout: int | None = None) -> Any:
+        """The rows as a pandas frame with every value exact; see `exact_frame`."""
+        return exact_frame(self.to_arrow(validation_reference=validation_reference, timeout=timeout))
 
     def to_arrow_batches(self, batch_rows: int | None = None) -> pa.RecordBatchReader:
         """The rows as a stream, for sets larger than memory: `batch_rows` entity rows are joined at a time.

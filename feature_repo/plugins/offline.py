@@ -24,15 +24,15 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.utils import compute_non_entity_date_range
 from pydantic import PositiveInt, StrictStr, field_validator
 
-from core.contracts import WORK_KEY
 from core.errors import ConfigError
+from feature_repo.plugins.column_types import arrow_types, plain_type
 from feature_repo.plugins.entities import TIME, Entities, QueryEntities, Settings, TableEntities
 from feature_repo.plugins.history import Budget, Join
 from feature_repo.plugins.jobs import EarmarkRetrievalJob, Surroundings
-from feature_repo.plugins.parquet import plain_type, read_layout
+from feature_repo.plugins.parquet import read_layout
 from feature_repo.plugins.push import push_rows
 from feature_repo.plugins.queries import HistoryQuery, PullQuery, ViewPlan
-from feature_repo.plugins.sources import Parts, resolve
+from feature_repo.plugins.sources import Parts, resolve, work_key_column
 
 _SIZE = re.compile(r"([0-9.]+)\s*([kmgt]?i?b)", re.IGNORECASE)
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -190,11 +190,12 @@ class EarmarkOfflineStore(DuckDBOfflineStore):
     def get_table_column_names_and_types_from_data_source(
         self, config: Any, data_source: Any
     ) -> Iterable[tuple[str, str]]:
-        """Columns of the newest file, from its footer. `work_key` is Earmark's own: it is no feature, and nobody who
-        pushes rows is asked for it (`push` fills it in)."""
+        """Columns of the newest file, from its footer. A column of Earmark's own (`WORK_KEY_TAG`) is left out: it is
+        no feature, and `push` fills it in."""
         if not is_parquet(data_source):
             return super().get_table_column_names_and_types_from_data_source(config, data_source)
-        return [(name, kind) for name, kind in _columns(config, data_source) if name != WORK_KEY]
+        mark = work_key_column(data_source, config.repo_path)
+        return [(name, kind) for name, kind in _columns(config, data_source) if name != mark]
 
 
 def is_parquet(source: Any) -> bool:
@@ -219,6 +220,7 @@ def view_plan(view: Any, feature_refs: Sequence[str], full_names: bool, by_creat
         created=own.get(created, created) if created else None,
         ttl=view.ttl,
         by_created=by_created,
+        declared={own.get(name, name): kind for name, kind in arrow_types([*view.entity_columns, *view.features])},
     )
     return ViewPlan(
         source, join, tuple((own.get(name, name), f"{shown}__{name}" if full_names else name) for name in features)

@@ -1,24 +1,28 @@
 """Reading the Parquet files of a source as one table of row groups, whatever small differences their schemas have.
 
 A column that an old part lacks is null there; one that is int32 here and int64 there, or a string in one of Arrow's
-several layouts, is read as the common type.
+several layouts, is read as one type (`column_types`). Folders named `<column>=<value>` give their files that column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import StorageError
+from feature_repo.plugins.column_types import convert, differing, plain_type, read_type
 from feature_repo.plugins.sources import Parts
 
 BROKEN = (pa.ArrowException, OSError, ValueError)
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"  # what Hive and Spark name the folder of null
+WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
 @dataclass(frozen=True)
@@ -40,24 +44,53 @@ class Layout:
     schemas: list[pa.Schema]
     groups: list[Group]
     rows: int
+    partitions: list[dict[str, str | None]]  # columns that the folders of each file give it
 
-    def types(self, columns: Iterable[str]) -> dict[str, pa.DataType]:
-        """The common type of each column. Raises `StorageError` for a column that no file has, or that cannot agree."""
-        return {name: self._type(name) for name in columns}
+    def types(
+        self,
+        columns: Iterable[str],
+        declared: Mapping[str, pa.DataType] | None = None,
+        times: Collection[str] = (),
+    ) -> dict[str, pa.DataType]:
+        """The type that each column is read as. `declared` are the feature view's types of some columns, `times` the
+        columns of event and created times. Raises `StorageError` for a column that no file has, or whose types in
+        several files do not fit together."""
+        return {name: self._type(name, (declared or {}).get(name), name in times) for name in columns}
 
-    def _type(self, name: str) -> pa.DataType:
-        found: dict[pa.DataType, str] = {}
-        for schema, part in zip(self.schemas, self.parts.files, strict=True):
+    def file_types(self, name: str) -> list[pa.DataType | None]:
+        """The plain type of a column in each file; None where a file lacks it."""
+        found: list[pa.DataType | None] = []
+        in_files = self.in_files(name)
+        for schema, partition in zip(self.schemas, self.partitions, strict=True):
             at = schema.get_field_index(name)
             if at >= 0:
-                found.setdefault(plain_type(schema.field(at).type), part.path)
+                found.append(plain_type(schema.field(at).type))
+            else:
+                found.append(pa.string() if name in partition and not in_files else None)
+        return found
+
+    def in_files(self, name: str) -> bool:
+        """Whether some file has the column; one that none has may come from the names of folders."""
+        return any(name in schema.names for schema in self.schemas)
+
+    def _type(self, name: str, declared: pa.DataType | None, is_time: bool) -> pa.DataType:
+        found: dict[pa.DataType, str] = {}
+        for kind, part in zip(self.file_types(name), self.parts.files, strict=True):
+            if kind is not None:
+                found.setdefault(kind, part.path)
         if not found:
             raise StorageError(f"no file of {self.parts.uri} has a column {name!r}")
+        if not is_time and not self.in_files(name):
+            return self._partition_type(name) if declared is None else declared
         try:
-            return common_type(list(found))
+            return read_type(list(found), declared, is_time)
         except pa.ArrowException as error:
-            told = ", ".join(f"{kind} in {path}" for kind, path in found.items())
-            raise StorageError(f"column {name!r} has types that do not fit together: {told}") from error
+            raise StorageError(f"column {name!r} has types that do not fit together: {differing(found)}") from error
+
+    def _partition_type(self, name: str) -> pa.DataType:
+        """Of a column that folders alone have: integers where all values are, else text."""
+        values = [partition.get(name) for partition in self.partitions]
+        return pa.int64() if all(WHOLE.fullmatch(value) for value in values if value is not None) else pa.string()
 
     @property
     def names(self) -> list[str]:
@@ -67,23 +100,27 @@ class Layout:
     def batches(self, group: Group, types: dict[str, pa.DataType], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """(number of the first row, columns `types` of at most `rows` rows), one after another through a row group.
         Raises `StorageError` naming a file that is damaged."""
-        part = self.parts.files[group.file]
         have = set(self.schemas[group.file].names)
         wanted = [name for name in types if name in have]
+        partition = {n: v for n, v in self.partitions[group.file].items() if n in types and not self.in_files(n)}
+        fit = _Fit(self.parts.files[group.file].path, types, partition)
         at = group.first_row
         if not wanted:
-            nothing = [pa.nulls(group.rows, kind) for kind in types.values()]
-            yield at, pa.RecordBatch.from_arrays(nothing, list(types))
+            yield at, fit.batch(None, group.rows)
             return
+        for batch in self._decoded(group, wanted, rows):
+            yield at, fit.batch(batch, batch.num_rows)
+            at += batch.num_rows
+
+    def _decoded(self, group: Group, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        path = self.parts.files[group.file].path
         try:
             # A bounded buffer: a row group of wide vectors is decoded piece by piece, never whole.
-            with self.parts.filesystem.open_input_file(part.path) as handle:
+            with self.parts.filesystem.open_input_file(path) as handle:
                 file = pq.ParquetFile(handle, metadata=self.footers[group.file], pre_buffer=False, buffer_size=1 << 20)
-                for batch in file.iter_batches(rows, [group.number], wanted, use_threads=False):
-                    yield at, _fit(batch, types)
-                    at += batch.num_rows
+                yield from file.iter_batches(rows, [group.number], columns, use_threads=False)
         except BROKEN as error:
-            raise StorageError(f"{part.path} is damaged or gone: {error}") from error
+            raise StorageError(f"{path} is damaged or gone: {error}") from error
 
 
 def read_layout(parts: Parts) -> Layout:
@@ -105,7 +142,13 @@ def read_layout(parts: Parts) -> Layout:
             if rows:
                 groups.append(Group(number, group, at, rows))
             at += rows
-    return Layout(parts, footers, schemas, groups, at)
+    return Layout(parts, footers, schemas, groups, at, [partition_of(part.path) for part in parts.files])
+
+
+def partition_of(path: str) -> dict[str, str | None]:
+    """Columns that the folders of a file give it, as Hive names them: `<column>=<value>`."""
+    pairs = (folder.split("=", 1) for folder in path.split("/")[:-1] if "=" in folder)
+    return {unquote(name): None if value == HIVE_NULL else unquote(value) for name, value in pairs}
 
 
 def each(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
@@ -117,35 +160,32 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         yield from pool.map(function, items)
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type without the layouts that mean the same: dictionaries, large and view strings, lists of fixed size."""
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return pa.list_(plain_type(kind.value_type))
-    return kind
+@dataclass(frozen=True)
+class _Fit:
+    """Gives the batches of one file the columns and types of the source."""
 
+    path: str
+    types: dict[str, pa.DataType]
+    partition: Mapping[str, str | None]
 
-def common_type(kinds: Sequence[pa.DataType]) -> pa.DataType:
-    """The type that holds the values of all `kinds`, which are plain. Raises `pyarrow.ArrowException`."""
-    times = [kind for kind in kinds if pa.types.is_timestamp(kind)]
-    if len({kind.tz for kind in times}) > 1:  # a time without a zone is UTC (DESIGN, time)
-        kinds = [pa.timestamp(kind.unit, "UTC") if pa.types.is_timestamp(kind) else kind for kind in kinds]
-    schemas = [pa.schema([("column", kind)]) for kind in kinds]
-    return plain_type(pa.unify_schemas(schemas, promote_options="permissive").field(0).type)
+    def batch(self, batch: pa.RecordBatch | None, rows: int) -> pa.RecordBatch:
+        """Raises `StorageError` naming a column with a value that its type cannot hold."""
+        columns = [self._column(batch, rows, name, kind) for name, kind in self.types.items()]
+        return pa.RecordBatch.from_arrays(columns, list(self.types))
 
-
-def _fit(batch: pa.RecordBatch, types: dict[str, pa.DataType]) -> pa.RecordBatch:
-    columns = []
-    for name, kind in types.items():
-        at = batch.schema.get_field_index(name)
-        if at < 0:
-            columns.append(pa.nulls(batch.num_rows, kind))
-            continue
-        column = batch.column(at)
-        columns.append(column if column.type == kind else pc.cast(column, kind))
-    return pa.RecordBatch.from_arrays(columns, list(types))
+    def _column(self, batch: pa.RecordBatch | None, rows: int, name: str, kind: pa.DataType) -> pa.Array:
+        at = batch.schema.get_field_index(name) if batch is not None else -1
+        if batch is not None and at >= 0:
+            column = batch.column(at)
+        elif self.partition.get(name) is not None:
+            column = pa.repeat(self.partition[name], rows)
+        else:
+            return pa.nulls(rows, kind)
+        if column.type == kind:
+            return column
+        try:
+            return convert(column, kind)
+        except pa.ArrowException as error:
+            raise StorageError(
+                f"column {name!r} of {self.path} is {column.type} and cannot be read as {kind}: {error}"
+            ) from error

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.contracts import WORK_KEY
 from core.errors import ConfigError
-from feature_repo.plugins.parquet import plain_type, read_layout
-from feature_repo.plugins.sources import Parts, append, resolve
+from feature_repo.plugins.column_types import plain_type
+from feature_repo.plugins.parquet import read_layout
+from feature_repo.plugins.sources import Parts, append, resolve, work_key_column
 
 PUSHED = "pushed"  # work key of a pushed row: no stage computed it, so none takes it for its own
 
@@ -19,12 +19,13 @@ def push_rows(source: Any, repo_path: str, table: pa.Table) -> str:
     """Adds rows, whose columns have feature names, as a new part of `source`; returns its path. Raises `ConfigError`
     naming a column that is missing, not known or of a type that does not fit."""
     own = {mapped: name for name, mapped in source.field_mapping.items()}
+    mark = work_key_column(source, repo_path)
     rows = table.rename_columns([own.get(name, name) for name in table.column_names])
     schema = newest_schema(source, repo_path)
     # Feast has compared the frame's columns with ours, then turns it into Arrow with its index at the end and forgets
     # which columns those are: whatever comes after the last column that we know is index.
     last = max((at for at, name in enumerate(rows.column_names) if name in schema.names), default=-1)
-    return append(source, repo_path, fit(rows.select(rows.column_names[: last + 1]), schema))
+    return append(source, repo_path, fit(rows.select(rows.column_names[: last + 1]), schema, mark))
 
 
 def newest_schema(source: Any, repo_path: str) -> pa.Schema:
@@ -34,10 +35,10 @@ def newest_schema(source: Any, repo_path: str) -> pa.Schema:
     return schema.remove_metadata()
 
 
-def fit(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Rows in the columns and types of `schema`. `work_key` is ours and filled in where it lacks."""
+def fit(rows: pa.Table, schema: pa.Schema, mark: str | None = None) -> pa.Table:
+    """Rows in the columns and types of `schema`. Earmark's own column `mark` is filled in where it lacks."""
     unknown = [name for name in rows.column_names if name not in schema.names]
-    missing = [name for name in schema.names if name not in rows.column_names and name != WORK_KEY]
+    missing = [name for name in schema.names if name not in rows.column_names and name != mark]
     if unknown or missing:
         raise ConfigError(
             f"pushed rows do not have the source's columns; missing: {', '.join(missing) or 'none'}, "

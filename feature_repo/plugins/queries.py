@@ -85,7 +85,8 @@ class HistoryQuery:
 
     def _joined(self, layouts: Sequence[Layout], rows: pa.Table, indexes: Sequence[np.ndarray]) -> pa.Table:
         for layout, view, index in zip(layouts, self.views, indexes, strict=True):
-            found = gather(layout, index, list(dict.fromkeys(own for own, _ in view.features)))
+            own_names = list(dict.fromkeys(own for own, _ in view.features))
+            found = gather(layout, index, own_names, view.join.declared, view.join.times)
             for own, name in view.features:
                 rows = rows.append_column(name, found[own])
         return rows
@@ -106,6 +107,10 @@ class PullQuery:
     latest: bool
     repo_path: str
 
+    @property
+    def _times(self) -> tuple[str, ...]:
+        return (self.event, self.created) if self.created else (self.event,)
+
     def table(self) -> pa.Table:
         layout = read_layout(resolve(self.source, self.repo_path))
         return self._rows(layout, self._index(layout))
@@ -117,18 +122,18 @@ class PullQuery:
             yield self._rows(layout, index[start : start + rows])
 
     def _rows(self, layout: Layout, index: np.ndarray) -> pa.Table:
-        columns = gather(layout, index, self.columns)
+        columns = gather(layout, index, self.columns, times=self._times)
         if self.latest and not self.keys:  # the key that Feast gives the row of a view without entities
             columns[DUMMY_ENTITY_ID] = pa.chunked_array([pa.array([DUMMY_ENTITY_VAL] * len(index), pa.string())])
         return pa.table(columns)
 
     def _index(self, layout: Layout) -> np.ndarray:
         """Numbers of the rows asked for, ascending."""
-        names = [self.event, *([self.created] if self.created else []), *(self.keys if self.latest else ())]
-        types = layout.types(names)
+        names = [*self._times, *(self.keys if self.latest else ())]
+        types = layout.types(names, times=self._times)
         if not layout.rows:
             return np.empty(0, np.int64)
-        unit = join_unit(pa.chunked_array([], pa.timestamp("us")), [types[n] for n in (self.event, self.created) if n])
+        unit = join_unit(pa.chunked_array([], pa.timestamp("us")), [types[name] for name in self._times])
         low, high = span(self.start, self.end, unit)
 
         def scan(group: Any) -> list[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:

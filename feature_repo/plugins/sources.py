@@ -1,6 +1,7 @@
 """A Feast `FileSource` and its Parquet files: which they are, and adding one.
 
-A source may name one file, a glob, or a bare folder (partitioned or not), on a disk or in a bucket.
+A source may name one file, a glob, or a bare folder (partitioned or not), on a disk or in a bucket. Where a folder has
+the very name that a path gives, the path means that folder: `[`, `*` and `?` in the names of folders are no patterns.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from core.contracts import WORK_KEY, WORK_KEY_TAG
 from core.errors import ConfigError, StorageError
 from core.storage import LocalStorage
 from core.tables import encode, now_us
 
 MAGIC = re.compile(r"[*?[]")
+ESCAPED = re.compile(r"\[([*?[])\]")  # what `glob.escape` makes of a special character
 # First letters of files that are not data: `.tmp-…` of killed writers, `_SUCCESS`, `_delta_log`.
 UNCOMMITTED = (".", "_")
 
@@ -50,11 +53,12 @@ class Parts:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a source points: `path` on `filesystem`, which may be a glob."""
+    """Where a source points: `path` on `filesystem`, which may be a glob. Its first `literal` characters are not."""
 
     filesystem: fs.FileSystem
     path: str
     uri: str
+    literal: int = 0
 
     @property
     def is_local(self) -> bool:
@@ -65,20 +69,38 @@ def resolve(source: Any, repo_path: str | Path | None) -> Parts:
     """The Parquet files of `source`; a relative path starts at `repo_path`. Raises `StorageError` where there are
     none, saying what was looked for."""
     place = locate(source, repo_path)
-    kind = _info(place).type
-    if kind == fs.FileType.File:
-        return Parts(place.filesystem, [Part(place.path, _info(place).size)], place.uri)
-    if kind == fs.FileType.Directory:
-        files = [part for part in _under(place, place.path) if part.path.endswith((".parquet", ".pq"))]
-        if not files:
-            raise StorageError(f"the folder {place.uri} holds no Parquet file")
-    elif MAGIC.search(place.path):
-        files = _matches(place)
-        if not files:
-            raise StorageError(f"no file matches {place.uri}; write a first part, or correct the source's path")
-    else:
+    info = _info(place)
+    if info.type == fs.FileType.NotFound and MAGIC.search(place.path):
+        base, wanted = split(place)
+        if wanted:
+            files = _matches(place, base, wanted)
+            if not files:
+                raise StorageError(f"no file matches {place.uri}; write a first part, or correct the source's path")
+            return Parts(place.filesystem, sorted(files, key=lambda part: part.path), place.uri)
+        place = replace(place, path=base)
+        info = _info(place)
+    if info.type == fs.FileType.File:
+        return Parts(place.filesystem, [Part(place.path, info.size)], place.uri)
+    if info.type != fs.FileType.Directory:
         raise StorageError(f"{place.uri} does not exist")
+    files = [part for part in _under(place, place.path) if part.path.endswith((".parquet", ".pq"))]
+    if not files:
+        raise StorageError(f"the folder {place.uri} holds no Parquet file")
     return Parts(place.filesystem, sorted(files, key=lambda part: part.path), place.uri)
+
+
+def work_key_column(source: Any, repo_path: str | Path | None) -> str | None:
+    """Earmark's own column of a source's files, which marks removed rows; None for a source that is not Earmark's.
+
+    A tag of the source names it, so that a source of one's own may have a column of any name.
+    """
+    named = source.tags.get(WORK_KEY_TAG)
+    if named or repo_path is None:
+        return named or None
+    # Registries of earlier versions have no tag: there, what lies in the store around the repository is Earmark's.
+    store = Path(os.path.abspath(repo_path)).parent
+    is_own = (store / "release.json").is_file() and str(source.path).startswith(f"{store / 'offline'}{os.sep}")
+    return WORK_KEY if is_own else None
 
 
 def locate(source: Any, repo_path: str | Path | None) -> Location:
@@ -94,8 +116,11 @@ def locate(source: Any, repo_path: str | Path | None) -> Location:
             raise StorageError(f"cannot open {uri}: {error}") from error
         return Location(filesystem, path, uri)
     path = unquote(urlsplit(uri).path) if scheme == "file" else uri
-    full = os.path.abspath(os.path.join(str(repo_path or "."), os.path.expanduser(path)))
-    return Location(fs.LocalFileSystem(), full, full)
+    base, path = os.path.abspath(str(repo_path or ".")), os.path.expanduser(path)
+    full = os.path.abspath(os.path.join(base, path))
+    return Location(
+        fs.LocalFileSystem(), full, full, 0 if os.path.isabs(path) else len(os.path.commonpath([base, full]))
+    )
 
 
 def _s3(source: Any) -> fs.FileSystem:
@@ -135,24 +160,41 @@ def _committed(path: str, base: str) -> bool:
     return not any(name.startswith(UNCOMMITTED) for name in path[len(base) :].split("/") if name)
 
 
-def _matches(place: Location) -> list[Part]:
-    base = _base(place.path)
+def _matches(place: Location, base: str, wanted: str) -> list[Part]:
+    """Committed files under the folder `base` that the glob `wanted` matches."""
     if not place.is_local:
-        wanted = pattern(place.path)
-        return [part for part in _under(place, base) if wanted.fullmatch(part.path)]
+        fits = pattern(wanted)
+        return [part for part in _under(place, base) if fits.fullmatch(part.path[len(base) + 1 :])]
     found = []
-    for path in glob.glob(place.path, recursive=True):
+    for name in glob.glob(wanted, root_dir=base, recursive=True):
+        path = f"{base.rstrip('/')}/{name}"
         with contextlib.suppress(FileNotFoundError):  # compaction retires parts while we look
             if _committed(path, base) and os.path.isfile(path):
                 found.append(Part(path, os.stat(path).st_size))
     return found
 
 
-def _base(path: str) -> str:
-    """The longest leading folder of a glob without wildcards."""
-    names = path.split("/")
-    plain = next(i for i, name in enumerate(names) if MAGIC.search(name))
-    return "/".join(names[:plain])
+def split(place: Location) -> tuple[str, str]:
+    """The longest leading folder of a location whose names are no patterns, and the glob of what is under it. A name
+    is no pattern where a folder has that very name, or where its special characters are escaped."""
+    names = place.path.split("/")
+    base = names[0]
+    for at, name in enumerate(names[1:], 1):
+        path = f"{base}/{name}"
+        if MAGIC.search(name) and len(path) > place.literal and not _is_folder(place, path):
+            if MAGIC.search(ESCAPED.sub("", name)) or at == len(names) - 1:
+                return base or "/", "/".join(names[at:])
+            path = f"{base}/" + ESCAPED.sub(r"\1", name)
+        base = path
+    return base, ""
+
+
+def _is_folder(place: Location, path: str) -> bool:
+    if place.is_local:
+        return os.path.isdir(path)
+    if path.rsplit("/", 1)[-1] in ("*", "**"):  # looking costs a request, and no bucket has such a folder
+        return False
+    return _info(Location(place.filesystem, path, place.uri)).type == fs.FileType.Directory
 
 
 def pattern(path: str) -> re.Pattern[str]:
@@ -165,7 +207,8 @@ def pattern(path: str) -> re.Pattern[str]:
             out, i = out + ("[^/]*" if path[i] == "*" else "[^/]"), i + 1
         elif path[i] == "[" and "]" in path[i + 1 :]:
             end = path.index("]", i + 1)
-            out, i = out + "[" + path[i + 1 : end].replace("!", "^", 1).replace("\\", r"\\") + "]", end + 1
+            one = path[i + 1 : end].removeprefix("!").translate({ord(c): f"\\{c}" for c in "\\[^"})
+            out, i = out + f"[{'^' if path[i + 1] == '!' else ''}{one}]", end + 1
         else:
             out, i = out + re.escape(path[i]), i + 1
     return re.compile(out)
@@ -179,12 +222,15 @@ def append(source: Any, repo_path: str | Path | None, table: pa.Table, name: str
     """
     place = locate(source, repo_path)
     created, name = now_us(), name or uuid.uuid4().hex[:12]
+    base, wanted = split(place)
+    if _info(place).type == fs.FileType.NotFound and not wanted:
+        place = replace(place, path=base)
     if _info(place).type == fs.FileType.Directory:
         partitioned = any("/date=" in part.path[len(place.path) :] for part in _under(place, place.path))
         folder = f"{place.path}/date={created:%Y-%m-%d}" if partitioned else place.path
         return _commit(place, f"{folder}/{_part(created, name)}", table)
-    if MAGIC.search(place.path) and _info(place).type != fs.FileType.File:
-        return _commit(place, new_path(place.path, created, name), table)
+    if wanted and _info(place).type != fs.FileType.File:
+        return _commit(place, f"{base.rstrip('/')}/{new_path(wanted, created, name)}", table)
     return _grow(place, table)
 
 
@@ -197,13 +243,26 @@ def new_path(path: str, created: datetime, name: str) -> str:
     the glob allows it. Raises `ConfigError`."""
     date = f"{created.astimezone(UTC):%Y-%m-%d}"
     *folders, last = path.split("/")
-    filled = [f"date={date}" if f == "*" else f.replace("*", date) for f in folders if f != "**"]
+    filled = [f"date={date}" if f == "*" else _filled(f, date) for f in folders if f != "**"]
     stamp = _part(created, name).removeprefix("part-").removesuffix(".parquet")
-    for candidate in (_part(created, name), last.replace("*", stamp, 1).replace("*", "")):
+    for candidate in (_part(created, name), _filled(last, stamp)):
         found = "/".join([*filled, candidate])
         if pattern(path).fullmatch(found) and not candidate.startswith(UNCOMMITTED):
             return found
     raise ConfigError(f"no new file name fits the source's path {path}; use a glob such as …/<view>/*/part-*.parquet")
+
+
+def _filled(name: str, text: str) -> str:
+    """A name that a part of a glob matches: `text` in the place of its first `*`, and escaped characters themselves."""
+    escaped = ESCAPED.split(name)  # every second item is a character that was escaped
+    made = ""
+    for at, item in enumerate(escaped):
+        if at % 2:
+            made += item
+        else:
+            made += item.replace("*", text, 1).replace("*", "")
+            text = "" if "*" in item else text
+    return made
 
 
 def _commit(place: Location, path: str, table: pa.Table) -> str:

@@ -20,7 +20,6 @@ from pydantic import NonNegativeInt, PositiveInt, StrictStr
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from core.contracts import WORK_KEY
 from core.errors import ConfigError
 from feature_repo.plugins.engine import EarmarkEngine, Progress, _encode, _identities, _Work, _work
 from feature_repo.plugins.online.response import FastReads
@@ -100,14 +99,13 @@ class EarmarkSparkEngine(EarmarkEngine):
             if expect:
                 expect(layout.rows)
             if layout.rows:
-                have = set(layout.names)
-                marked = WORK_KEY in have and WORK_KEY not in work.features
-                wanted = [*work.keys, work.event, *([work.created] if work.created else []), *work.features]
+                mark = work.mark if work.mark in layout.names else None
+                wanted = [*work.keys, *work.times, *work.features, *([mark] if mark else [])]
                 session = session_of(config.offline_store)
-                source = read_layout_frame(session, layout, [*wanted, *([WORK_KEY] if marked else [])])
+                source = read_layout_frame(session, layout, wanted, work.declared, work.times)
                 latest = latest_rows(source.frame, work.keys, work.event, work.created)
                 latest = self._spread(latest.select(*(column(name) for name in source.types)), is_local(session))
-                written = self._write(latest, view, _Writer.of(config, view, work, marked, again, self._write_rows))
+                written = self._write(latest, view, _Writer.of(config, view, work, mark, again, self._write_rows))
             if progress:
                 progress(layout.rows)
         if new or gone:
@@ -134,19 +132,19 @@ class _Writer:
 
     artifacts: SerializedArtifacts
     work: _Work
-    marked: bool
+    mark: str | None
     again: bool
     rows: int
 
     @classmethod
-    def of(cls, config: Any, view: Any, work: _Work, marked: bool, again: bool, rows: int) -> _Writer:
-        return cls(SerializedArtifacts.serialize(view, config), work, marked, again, rows)
+    def of(cls, config: Any, view: Any, work: _Work, mark: str | None, again: bool, rows: int) -> _Writer:
+        return cls(SerializedArtifacts.serialize(view, config), work, mark, again, rows)
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         _, store, _, config = self.artifacts.unserialize()
         written = 0
         for batch in batches:
             for start in range(0, batch.num_rows, self.rows):
-                rows = _encode(batch.slice(start, self.rows), self.work, self.marked)
+                rows = _encode(batch.slice(start, self.rows), self.work, self.mark)
                 written += store.write_rows(config, self.work.plan, rows, again=self.again)
         yield pa.RecordBatch.from_pydict({"written": pa.array([written], pa.int64())})

@@ -6,32 +6,29 @@ old part lacks or holds in a narrower type is the same here and there. Spark the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 from feast import FileSource
 from feast.data_format import ParquetFormat
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
-from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
+from pyspark.sql.pandas.types import to_arrow_type
 
 from core.errors import ConfigError, StorageError
-from feature_repo.plugins.parquet import Layout, plain_type, read_layout
+from feature_repo.plugins.column_types import INSTANT, plain_type, read_type
+from feature_repo.plugins.parquet import HIVE_NULL, Layout, read_layout
 from feature_repo.plugins.sources import Parts, locate, resolve
+from feature_repo.plugins.spark.conversion import converted, spark_type
 from feature_repo.plugins.spark.session import spark_errors
 
 PATH, PLACE = "_earmark_path", "_earmark_place"  # file of a row and its number there; null where there are no files
-# Parquet's unsigned integers as Spark reads them.
-UNSIGNED: dict[pa.DataType, T.DataType] = {
-    pa.uint8(): T.ShortType(),
-    pa.uint16(): T.IntegerType(),
-    pa.uint32(): T.LongType(),
-    pa.uint64(): T.DecimalType(20, 0),
-}
 SCHEMES = {"s3": "s3a"}  # pyarrow's name of a filesystem and Hadoop's
 
 
@@ -64,14 +61,23 @@ def as_files(source: Any) -> FileSource:
         timestamp_field=source.timestamp_field,
         created_timestamp_column=source.created_timestamp_column,
         field_mapping=source.field_mapping,
+        tags=dict(source.tags),
     )
 
 
-def read(session: SparkSession, source: Any, repo_path: str, columns: Sequence[str] | None = None) -> Source:
-    """`columns` of the source, or all. Raises `StorageError` for files that are not there, damaged, or lack one."""
+def read(
+    session: SparkSession,
+    source: Any,
+    repo_path: str,
+    columns: Sequence[str] | None = None,
+    declared: Mapping[str, pa.DataType] | None = None,
+    times: Collection[str] = (),
+) -> Source:
+    """`columns` of the source, or all; `declared` and `times` as in `Layout.types`. Raises `StorageError` for files
+    that are not there, damaged, or lack a column."""
     if is_parquet(source):
-        files = as_files(source)
-        return read_layout_frame(session, read_layout(resolve(files, repo_path)), columns)
+        layout = read_layout(resolve(as_files(source), repo_path))
+        return read_layout_frame(session, layout, columns, declared, times)
     if not isinstance(source, SparkSource):
         raise ConfigError(f"source {source.name} is a {type(source).__name__}, which Spark does not read")
     with spark_errors(f"reading source {source.name}"):
@@ -93,46 +99,84 @@ def _load(session: SparkSession, source: SparkSource) -> DataFrame:
     return source._load_dataframe_from_path(session)
 
 
-def read_layout_frame(session: SparkSession, layout: Layout, columns: Sequence[str] | None = None) -> Source:
+def read_layout_frame(
+    session: SparkSession,
+    layout: Layout,
+    columns: Sequence[str] | None = None,
+    declared: Mapping[str, pa.DataType] | None = None,
+    times: Collection[str] = (),
+) -> Source:
     """Parquet files whose footers are known. A column that no file has raises `StorageError`."""
-    types = layout.types(columns if columns is not None else layout.names)
-    types |= {name: pa.timestamp("us", "UTC") for name, kind in types.items() if _is_int96(layout, name, kind)}
-    held = {name: spark_type(name, kind) for name, kind in types.items() if not pa.types.is_null(kind)}
-    schema = T.StructType([T.StructField(name, kind) for name, kind in held.items()])
+    wanted = list(columns if columns is not None else layout.names)
+    types = layout.types(wanted, declared, times)
+    kinds = {name: layout.file_types(name) for name in wanted}
+    for name in wanted:
+        if any(kind == INT96_READ_AS for kind in kinds[name]):
+            kinds[name] = [_without_int96(layout, at, name, kind) for at, kind in enumerate(kinds[name])]
+            types[name] = read_type(
+                [k for k in kinds[name] if k is not None], (declared or {}).get(name), name in times
+            )
+    # Spark reads files with one schema and converts little; files of other types are read apart and converted.
+    groups: dict[tuple[pa.DataType | None, ...], list[int]] = {}
+    for at in range(len(layout.parts.files)):
+        groups.setdefault(tuple(kinds[name][at] for name in wanted), []).append(at)
+    with spark_errors(f"reading {layout.parts.uri}"):
+        frames = [_read_group(session, layout, types, dict(zip(wanted, k, strict=True)), f) for k, f in groups.items()]
+        found = frames[0]
+        for frame in frames[1:]:
+            found = found.unionByName(frame)
+    return Source(found, types)
+
+
+def _read_group(
+    session: SparkSession,
+    layout: Layout,
+    types: dict[str, pa.DataType],
+    kinds: Mapping[str, pa.DataType | None],
+    files: Sequence[int],
+) -> DataFrame:
+    """Files that agree in the types `kinds` of their columns, as columns of `types`."""
+    in_files = {n: kind for n, kind in kinds.items() if kind is not None and not pa.types.is_null(kind)}
+    in_folders = {n for n in in_files if not layout.in_files(n)}
+    read = {n: kind for n, kind in in_files.items() if n not in in_folders}
+    schema = T.StructType([T.StructField(name, spark_type(name, kind)) for name, kind in read.items()])
     # The files are named one by one: nothing in their names is a pattern.
     reader = session.read.schema(schema).option("__globPaths__", "false").option("mergeSchema", "false")
-    with spark_errors(f"reading {layout.parts.uri}"):
-        found = reader.parquet(*uris(layout.parts))
-        place = F.col("_metadata.file_path").alias(PATH), F.col("_metadata.row_index").alias(PLACE)
-        nothing = F.lit(None).cast("string")  # of a column without a single value; Spark would look for numbers in it
-        names = [column(name) if name in held else nothing.alias(name) for name in types]
-        frame = found.select(*names, *place)
-    return Source(frame, types)
+    parts = Parts(layout.parts.filesystem, [layout.parts.files[at] for at in files], layout.parts.uri)
+    found = reader.parquet(*uris(parts))
+    place = F.col("_metadata.file_path").alias(PATH), F.col("_metadata.row_index").alias(PLACE)
+    columns = []
+    for name, kind in types.items():
+        if name in read:
+            columns.append(converted(column(name), read[name], kind, f"column {name!r} of {parts.uri}").alias(name))
+        elif name in in_folders:
+            columns.append(converted(_of_folder(name), pa.string(), kind, f"folder {name!r}").alias(name))
+        else:  # Spark would look for numbers in a column without a single value
+            nothing = T.StringType() if pa.types.is_null(kind) else spark_type(name, kind)
+            columns.append(F.lit(None).cast(nothing).alias(name))
+    return found.select(*columns, *place)
 
 
-def _is_int96(layout: Layout, name: str, kind: pa.DataType) -> bool:
-    """Whether a column has the times that older Spark writes: Arrow takes them for nanoseconds without a zone, but they
-    are instants in microseconds."""
-    if kind != pa.timestamp("ns"):
-        return False
-    columns = (footer.schema.column(at) for footer in layout.footers for at in range(footer.num_columns))
-    return {column.physical_type for column in columns if column.path == name} == {"INT96"}
+def _of_folder(name: str) -> Column:
+    """The value of a column that a folder `<name>=<value>` gives. Spark escapes the path, and Hive the value."""
+    value = F.regexp_extract(_unescaped(F.col("_metadata.file_path")), f"/{re.escape(quote(name))}=([^/]*)/", 1)
+    return F.when(value != HIVE_NULL, _unescaped(value))
 
 
-def spark_type(name: str, kind: pa.DataType) -> T.DataType:
-    """Spark's type of a Parquet column. Raises `ConfigError` for one that it cannot read."""
-    if kind in UNSIGNED:
-        return UNSIGNED[kind]
-    if pa.types.is_timestamp(kind):
-        if kind.unit == "ns":
-            raise ConfigError(f"column {name!r} has nanoseconds, which Spark does not read; write it in microseconds")
-        return T.TimestampType()  # without a zone it is UTC, as the session is
-    if pa.types.is_list(kind):
-        return T.ArrayType(spark_type(name, kind.value_type))
-    try:
-        return from_arrow_type(kind)
-    except Exception as error:  # pyspark raises several of its own
-        raise ConfigError(f"column {name!r} is {kind}, which Spark does not read") from error
+def _unescaped(text: Column) -> Column:
+    return F.url_decode(F.replace(text, F.lit("+"), F.lit("%2B")))
+
+
+INT96_READ_AS = pa.timestamp("ns")  # Arrow's reading of the times that older Spark writes
+
+
+def _without_int96(layout: Layout, file: int, name: str, kind: pa.DataType | None) -> pa.DataType | None:
+    """The type of a file's column; one in the form that older Spark writes (INT96) has instants in microseconds, which
+    Arrow takes for nanoseconds without a zone."""
+    schema = layout.footers[file].schema
+    columns = (schema.column(at) for at in range(len(layout.schemas[file].names)))
+    is_int96 = any(found.path == name and found.physical_type == "INT96" for found in columns)
+    return INSTANT if is_int96 else kind
 
 
 def uris(parts: Parts) -> list[str]:

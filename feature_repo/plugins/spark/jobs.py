@@ -15,6 +15,7 @@ from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 
 from core.errors import ConfigError
+from feature_repo.plugins.pandas_frames import exact_frame
 from feature_repo.plugins.sources import locate
 from feature_repo.plugins.spark.frames import is_parquet, uri_of
 from feature_repo.plugins.spark.queries import SparkQuery
@@ -55,7 +56,11 @@ class EarmarkSparkRetrievalJob(SparkRetrievalJob):
         return self._plan.table()
 
     def _to_df_internal(self, timeout: int | None = None) -> Any:
-        return self._plan.table().to_pandas()
+        return exact_frame(self._plan.table())
+
+    def to_df(self, validation_reference: Any = None, timeout: int | None = None) -> Any:
+        """The rows as a pandas frame with every value exact; see `exact_frame`."""
+        return exact_frame(self.to_arrow(validation_reference=validation_reference, timeout=timeout))
 
     def persist(self, storage: Any, allow_overwrite: bool | None = False, timeout: int | None = None) -> None:
         """Writes the rows from Spark into a folder of Parquet files, in their order. Raises Feast's error where

@@ -71,7 +71,9 @@ class HistoryQuery:
         """`NUMBER` and the features of all views side by side, and the features' types."""
         frames, types = [], []
         for at, view in enumerate(self.views):
-            source = read(self.session, view.source, self.repo_path, _columns(view))
+            source = read(
+                self.session, view.source, self.repo_path, _columns(view), view.join.declared, view.join.times
+            )
             frames.append(self._seen(view, source, f"f{at}_"))
             types += [source.types[own] for own, _ in view.features]
         together = frames[0] if frames else self.entities.keyed([]).select(NUMBER)
@@ -138,7 +140,7 @@ class HistoryQuery:
 
 def _columns(view: ViewPlan) -> list[str]:
     join = view.join
-    names = [own for own, _ in join.keys] + [join.event, *([join.created] if join.created else [])]
+    names = [*(own for own, _ in join.keys), *join.times]
     return list(dict.fromkeys([*names, *(own for own, _ in view.features)]))
 
 
@@ -202,7 +204,8 @@ class PullQuery:
         return found.select(*named)
 
     def _rows(self) -> tuple[DataFrame, dict[str, pa.DataType]]:
-        source = read(self.session, self.source, self.repo_path, self.columns or None)
+        times = (self.event, self.created) if self.created else (self.event,)
+        source = read(self.session, self.source, self.repo_path, self.columns or None, times=times)
         found, event = source.frame, column(self.event)
         found = found.where(event.isNotNull())
         if self.start:

@@ -15,9 +15,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_type
 
 from core.errors import ConfigError
+from feature_repo.plugins.column_types import plain_type
 from feature_repo.plugins.entities import TableEntities, time_column
 from feature_repo.plugins.history import NEVER, ticks
-from feature_repo.plugins.parquet import plain_type
 from feature_repo.plugins.spark.frames import collect, column, for_spark
 from feature_repo.plugins.spark.session import spark_errors
 

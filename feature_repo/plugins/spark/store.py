@@ -21,13 +21,14 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.utils import compute_non_entity_date_range
 from pydantic import StrictStr
 
-from core.contracts import WORK_KEY
 from core.errors import ConfigError
+from feature_repo.plugins.column_types import plain_type
 from feature_repo.plugins.offline import view_plan
-from feature_repo.plugins.parquet import plain_type, read_layout
+from feature_repo.plugins.parquet import read_layout
 from feature_repo.plugins.push import push_rows
-from feature_repo.plugins.sources import Parts, resolve
-from feature_repo.plugins.spark.frames import as_files, is_parquet, spark_type
+from feature_repo.plugins.sources import Parts, resolve, work_key_column
+from feature_repo.plugins.spark.conversion import spark_type
+from feature_repo.plugins.spark.frames import as_files, is_parquet
 from feature_repo.plugins.spark.jobs import EarmarkSparkRetrievalJob
 from feature_repo.plugins.spark.queries import HistoryQuery, PullQuery, seen_in_span
 from feature_repo.plugins.spark.rows import EntityRows, FrameRows, rows_of
@@ -159,11 +160,12 @@ class EarmarkSparkOfflineStore(SparkOfflineStore):
     def get_table_column_names_and_types_from_data_source(
         self, config: Any, data_source: Any
     ) -> Iterable[tuple[str, str]]:
-        """Columns of the newest file and the types that the source's own kind gives them, from the footer. `work_key`
-        is Earmark's own: it is no feature, and nobody who pushes rows is asked for it (`push` fills it in)."""
+        """Columns of the newest file and the types that the source's own kind gives them, from the footer. A
+        column of Earmark's own is left out: it is no feature, and `push` fills it in."""
         if not is_parquet(data_source):
             return super().get_table_column_names_and_types_from_data_source(config, data_source)
-        types = {name: kind for name, kind in _types(config, data_source).items() if name != WORK_KEY}
+        mark = work_key_column(as_files(data_source), config.repo_path)
+        types = {name: kind for name, kind in _types(config, data_source).items() if name != mark}
         if isinstance(data_source, FileSource):
             return [(name, str(kind)) for name, kind in types.items()]
         return [(name, spark_type(name, kind).simpleString()) for name, kind in types.items()]

@@ -40,6 +40,7 @@ from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.transformation.pandas_transformation import PandasTransformation
 from feast.types import Array, Bool, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
+from core.contracts import WORK_KEY_TAG
 from core.errors import ConfigError, StorageError
 from feature_repo.plugins.offline import EarmarkOfflineStore, EarmarkOfflineStoreConfig, size_bytes
 
@@ -156,6 +157,7 @@ def definitions(root: Path) -> list[Any]:
         path="offline/tracks/*/part-*.parquet",
         timestamp_field="event_timestamp",
         created_timestamp_column="created_timestamp",
+        tags={WORK_KEY_TAG: "work_key"},
     )
     tracks = FeatureView(
         name="tracks",
@@ -201,6 +203,7 @@ def definitions(root: Path) -> list[Any]:
             path="offline/tracks",
             timestamp_field="event_timestamp",
             created_timestamp_column="created_timestamp",
+            tags={WORK_KEY_TAG: "work_key"},
         ),
     )
     names: dict[str, Any] = {}

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from core.contracts import WORK_KEY_TAG
+
 PLUGINS = "feature_repo.plugins"
 PROJECT = "test"
 US = pa.timestamp("us", "UTC")
@@ -140,6 +142,7 @@ class World:
             path=str(self.parts / "part-*.parquet"),
             timestamp_field="event_timestamp",
             created_timestamp_column="created_timestamp",
+            tags={WORK_KEY_TAG: "work_key"},
         )
         view = FeatureView(
             name="view",
