@@ -43,6 +43,20 @@ for _object in build_objects(_root, read_models(_root), spark={spark}):
 SQLITE = "sqlite:///"
 
 
+def registry_url(database: Path) -> str:
+    """SQLAlchemy's URL of an SQLite file, with what has a meaning in URLs (`?`, `%`, `#`) escaped."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(database)).render_as_string()
+
+
+def registry_file(url: str) -> Path | None:
+    """The SQLite file of a registry's URL; None for another database."""
+    from sqlalchemy import make_url
+
+    return Path(make_url(url).database or "") if url.startswith(SQLITE) else None
+
+
 def profile_name() -> str:
     """The Feast profile that the environment asks for."""
     return os.environ.get(PROFILE_VARIABLE, "embedded")
@@ -66,7 +80,7 @@ def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
     settings: dict[str, Any] = {
         "project": PROJECT,
         "provider": "local",
-        "registry": {"registry_type": "sql", "path": f"{SQLITE}{home / 'registry.db'}", "cache_ttl_seconds": 60},
+        "registry": {"registry_type": "sql", "path": registry_url(home / "registry.db"), "cache_ttl_seconds": 60},
         "offline_store": {"type": f"{PLUGINS}.offline.EarmarkOfflineStore"},
         "online_store": online,
         "batch_engine": {"type": f"{PLUGINS}.engine.EarmarkEngine"},
@@ -79,7 +93,7 @@ def write_repo(root: Path, profile: str = "embedded") -> Path:
     """Writes `<root>/feast/` so that both the feast command and `FeatureStore(repo_path=…)` work; returns it."""
     storage = LocalStorage(root)
     files = {
-        "feature_store.yaml": yaml.safe_dump(repo_yaml(root, profile), sort_keys=False),
+        "feature_store.yaml": settings_text(repo_yaml(root, profile)),
         "definitions.py": DEFINITIONS.format(folder=FOLDER, spark=profile == "spark"),
     }
     for name, text in files.items():
@@ -87,6 +101,15 @@ def write_repo(root: Path, profile: str = "embedded") -> Path:
         if not path.is_file() or path.read_text() != text:
             storage.write(f"{FOLDER}/{name}", text.encode())
     return root / FOLDER
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """The settings as YAML. Feast replaces `$NAME` in the text by environment variables before it reads it, so a `$`
+    of a path is written as an escape."""
+    text: str = yaml.safe_dump(dict(settings), sort_keys=False)
+    if "$" in text:
+        text = yaml.safe_dump(dict(settings), sort_keys=False, default_style='"', width=10_000).replace("$", "\\x24")
+    return text
 
 
 def read_models(root: Path) -> dict[str, Any]:
@@ -100,14 +123,11 @@ def open_store(root: Path) -> Any:
     settings = root / FOLDER / "feature_store.yaml"
     if not settings.is_file():
         raise NotFound(f"there is no Feast repository in {root}; run earmark on a catalogue first")
-    registry = _registry_path(settings)
-    if (
-        registry.startswith(SQLITE)
-        and Path(registry.removeprefix(SQLITE)).parent.resolve() != settings.parent.resolve()
-    ):
+    database = registry_file(_registry_path(settings))
+    if database is not None and database.parent.resolve() != settings.parent.resolve():
         raise ConfigError(
             f"the store {root} was moved or copied: its Feast repository still points at "
-            f"{Path(registry.removeprefix(SQLITE)).parent}; run earmark on its catalogue once, which mends that"
+            f"{database.parent}; run earmark on its catalogue once, which mends that"
         )
     os.environ.setdefault("FEAST_USAGE", "False")
     with warnings.catch_warnings():

@@ -14,7 +14,7 @@ def shelf_and_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shelf, Pa
     """An enriched store, for reading alone."""
     from pipelines.inprocess import run_catalog
 
-    folder = tmp_path_factory.mktemp("enriched")
+    folder = tmp_path_factory.mktemp("what? {a,b} [2020] 100%41 #1 * é $HOME")
     shelf = make_shelf(folder / "catalog", sounds=3, texts=3)
     run_catalog(shelf.source, str(folder / "store"), Config(device="cpu"))
     return shelf, folder / "store"

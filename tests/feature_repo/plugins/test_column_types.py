@@ -85,7 +85,9 @@ def write(folder: Path, parts: list[dict[str, Any]], keys: list[list[Any]] | Non
         pq.write_table(pa.table(rows), folder / f"part-{number}.parquet")
 
 
-def open_store(root: Path, fields: dict[str, Any], source: Any = None, key: Any = ValueType.STRING) -> FeatureStore:
+def open_store(
+    root: Path, fields: dict[str, Any], source: Any = None, key: Any = ValueType.STRING, **changes: Any
+) -> FeatureStore:
     """A store with one view over `root/view`, applied."""
     settings = {
         "project": "types",
@@ -98,7 +100,7 @@ def open_store(root: Path, fields: dict[str, Any], source: Any = None, key: Any 
         },
         "batch_engine": {"type": "feature_repo.plugins.engine.EarmarkEngine"},
         "entity_key_serialization_version": 3,
-    }
+    } | changes
     (root / "feature_store.yaml").write_text(yaml.safe_dump(settings))
     entity = Entity(name="content_id", join_keys=["content_id"], value_type=key)
     source = source or FileSource(

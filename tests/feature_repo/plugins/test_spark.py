@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feast import BatchFeatureView, FeatureStore, FeatureView, Field
+from feast import BatchFeatureView, FeatureStore, FeatureView, Field, FileSource
 from feast.types import Array, Float32, Int64, String
 
 pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
@@ -34,8 +34,11 @@ from tests.feature_repo.plugins.offline_suite import (
     ITEM_SCHEMA,
     World,
     build,
+    spark_options,
     spark_profile,
 )
+from tests.feature_repo.plugins.test_column_types import COLUMNS, KEYS, T0, open_store, same
+from tests.feature_repo.plugins.test_column_types import write as write_columns
 from tests.feature_repo.plugins.test_offline import BIG, ROWS, TRACK_FIELDS, TRACKS, US, ask, day, entities
 
 pytestmark = pytest.mark.slow
@@ -132,6 +135,49 @@ def test_the_same_rows_when_a_view_is_read(pair: Any, latest: bool) -> None:
         found.append(read.to_arrow())
     assert_same(found[1], found[0])
     assert found[0].num_rows > (100 if latest else 1000)
+
+
+@pytest.fixture(scope="module")
+def differing(profile: None, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """A store on Spark over files that differ in their types, in a folder whose name is a pattern to others."""
+    root = tmp_path_factory.mktemp("what? {a} [2020] %20 #1 *")
+    parts = [{n: c[at] for n, c in COLUMNS.items() if c[at] is not None} for at in (1, 2)]
+    write_columns(root / "view", parts)
+    return open_store(root, {name: c[0] for name, c in COLUMNS.items()}, **spark_options(root))
+
+
+def test_files_that_differ_in_types(differing: FeatureStore) -> None:
+    frame = pd.DataFrame({"content_id": KEYS, "event_timestamp": [T0] * len(KEYS)})
+    job = differing.get_historical_features(frame, [f"view:{name}" for name in COLUMNS])
+    found = job.to_arrow()
+    for name, (_, _, _, right) in COLUMNS.items():
+        assert same(found[name].to_pylist(), right), name
+    assert job.to_df()["plays"].tolist() == [BIG, pd.NA, 7, pd.NA]
+
+
+def test_a_value_that_does_not_fit_is_named(differing: FeatureStore, tmp_path: Path) -> None:
+    write_columns(tmp_path / "view", [{"x": pa.array([BIG, 1])}, {"x": pa.array([1.5, 2.0])}])
+    store = open_store(tmp_path, {"x": Int64}, **spark_options(tmp_path))
+    frame = pd.DataFrame({"content_id": KEYS, "event_timestamp": [T0] * len(KEYS)})
+    with pytest.raises(StorageError, match="column 'x' .* is double and cannot be read as int64: 1.5"):
+        store.get_historical_features(frame, ["view:x"]).to_arrow()
+
+
+def test_folders_and_other_times(differing: FeatureStore, tmp_path: Path) -> None:
+    """Event times as text and as numbers in two files, and a column that folders give."""
+    seconds = int(T0.timestamp())
+    for market, at in (("a%2Fb c", [T0.isoformat()]), ("SE", [seconds * 1000]), ("__HIVE_DEFAULT_PARTITION__", [T0])):
+        folder = tmp_path / "view" / f"market={market}"
+        folder.mkdir(parents=True)
+        keys = pa.table({"content_id": [market[0]], "x": [1], "at": at})
+        pq.write_table(keys, folder / "rows.parquet")
+    source = FileSource(path=str(tmp_path / "view"), timestamp_field="at")
+    store = open_store(tmp_path, {"market": String}, source, **spark_options(tmp_path))
+    frame = pd.DataFrame({"content_id": ["a", "S", "_"], "event_timestamp": [T0] * 3})
+    found = store.get_historical_features(frame, ["view:market"]).to_arrow()
+    assert found["market"].to_pylist() == ["a/b c", "SE", None]
+    early = frame.assign(event_timestamp=T0 - timedelta(microseconds=1))
+    assert store.get_historical_features(early, ["view:market"]).to_arrow()["market"].null_count == 3
 
 
 def test_definitions_of_the_embedded_profile(pair: Any, tmp_path: Path) -> None:
