@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,16 +18,48 @@ from core.errors import CatalogError
 
 SHOWN_CHARS = 80
 TIMES = ("updated_at", "published_at")
+URIS = ("audio_uri", "image_uri")
 TRUE, FALSE = {"true", "1", "yes", "t", "y"}, {"false", "0", "no", "f", "n"}
+
+
+# What other catalogues call our columns, in lower case without separators.
+ALIASES = {
+    "content_id": "id contentid guid uuid key itemid trackid episodeid songid mediaid assetid isrc sku",
+    "kind": "type contenttype mediatype category format",
+    "title": "name caption headline trackname episodetitle tracktitle songtitle",
+    "updated_at": "updated modified modifiedat lastmodified mtime timestamp changed changedat updatedat eventtimestamp",
+    "show_id": "show album podcast series book showname showid albumid podcastid seriesid",
+    "description": "summary subtitle about notes shownotes comment comments abstract",
+    "text": "lyrics transcript transcription body content words",
+    "language": "lang locale languagecode",
+    "explicit": "isexplicit adult nsfw advisory",
+    "audio_uri": "path file url uri filename filepath location href audio audiourl audiofile audiopath enclosure media "
+    "mediaurl mp3 source src",
+    "image_uri": "image picture cover artwork thumbnail imageurl coverurl imagefile imagepath coverart art photo",
+    "published_at": "date published pubdate releasedate released release year publishedat publicationdate created "
+    "createdat",
+}
+COLUMN_OF = {alias: column for column, aliases in ALIASES.items() for alias in aliases.split()}
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that cannot be a content, under its id where it has a printable one, else under where it stands."""
+    """A row that cannot be a content, under its id where it has a printable one, else under where it stands.
+
+    `has_id` says whether `content_id` is an id: the catalogue then lists that content, though its row cannot be used.
+    """
 
     content_id: str
     reason: str
     detail: str
+    has_id: bool = False
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a value that the catalogue's file holds and Python cannot represent."""
+
+    why: str
 
 
 class _Refused(Exception):
@@ -47,20 +80,35 @@ def zone_of(timezone: str | None) -> ZoneInfo | None:
 
 def check_columns(names: Sequence[str], where: str) -> None:
     """Raises `CatalogError` naming the columns that are missing or not known."""
-    import difflib
-
     known = CONTENT_SCHEMA.names
-    for name in names:
+    for position, name in enumerate(names, 1):
+        if not name:
+            raise CatalogError(f"{where}: column {position} has no name; the columns are {', '.join(known)}")
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the columns are {', '.join(known)}"
-            raise CatalogError(f"{where}: column {printable(name)!r} is not known{hint}")
+            raise CatalogError(f"{where}: column {printable(name)!r} is not known{_hint(name, names)}")
     twice = {name for name in names if list(names).count(name) > 1}
     if twice:
         raise CatalogError(f"{where}: column {sorted(twice)[0]!r} stands twice")
     for name in REQUIRED_COLUMNS:
         if name not in names:
             raise CatalogError(f"{where}: the required column {name!r} is missing")
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    """What the writer of an unknown column probably meant."""
+    import difflib
+
+    known = CONTENT_SCHEMA.names
+    for separator, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(names) == 1 and set(name.split(separator)) & set(known):
+            return f"; the cells seem to be separated by {called}: separate them by commas"
+    plain = "".join(char for char in name.lower() if char.isalnum())
+    spellings = {column.replace("_", ""): column for column in known}
+    meant = spellings.get(plain) or COLUMN_OF.get(plain)
+    if meant is None:
+        near = difflib.get_close_matches(plain, spellings, 1)
+        meant = spellings[near[0]] if near else None
+    return f"; did you mean {meant!r}?" if meant else f"; the columns are {', '.join(known)}"
 
 
 def build_table(
@@ -81,12 +129,14 @@ def build_table(
         try:
             valid.append((place, clean_row(raw, zone)))
         except _Refused as error:
-            rejected.append(Rejected(shown_id(raw_id, place), error.reason, f"{place}: {error.detail}"))
+            has_id = isinstance(raw_id, str) and id_problem(raw_id) is None
+            rejected.append(Rejected(shown_id(raw_id, place), error.reason, f"{place}: {error.detail}", has_id))
     doubled = {content_id for content_id, where in places.items() if len(where) > 1}
     rejected = [r for r in rejected if r.content_id not in doubled]
     for content_id in sorted(doubled):
         where = ", ".join(places[content_id])
-        rejected.append(Rejected(content_id, "duplicate_id", f"the id stands in {where}; none of them is taken"))
+        detail = f"the id stands in {where}; none of them is taken"
+        rejected.append(Rejected(content_id, "duplicate_id", detail, has_id=True))
     kept = sorted((row for _, row in valid if row["content_id"] not in doubled), key=lambda row: row["content_id"])
     columns = [pa.array([row[field.name] for row in kept], field.type) for field in CONTENT_SCHEMA]
     return pa.table(columns, schema=CONTENT_SCHEMA), rejected
@@ -99,7 +149,7 @@ def clean_row(raw: dict[str, Any], zone: ZoneInfo | None) -> dict[str, Any]:
     if problem:
         raise _Refused("bad_id", f"content_id is unusable: {problem}")
     if row["kind"] not in KINDS:
-        raise _Refused("bad_kind", f"kind is {printable(str(row['kind']))!r}; use {', '.join(KINDS)}")
+        raise _Refused("bad_kind", f"kind is {printable(row['kind'] or '')!r}; use {', '.join(KINDS)}")
     if row["title"] is None:
         raise _Refused("no_title", "title is empty")
     if row["updated_at"] is None:
@@ -112,49 +162,61 @@ def clean_row(raw: dict[str, Any], zone: ZoneInfo | None) -> dict[str, Any]:
 def _string(name: str, value: Any, zone: ZoneInfo | None) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, (dict, list, bool)):
-        raise _Refused("bad_value", f"{name} must be text, not {type(value).__name__}")
+    if isinstance(value, Unreadable):
+        raise _Refused("bad_value", f"{name} {value.why}")
+    if isinstance(value, (dict, list, bool)) or (isinstance(value, float) and math.isinf(value)):
+        raise _Refused("bad_value", f"{name} must be text, not {reprlib.repr(value)}")
+    if name == "content_id" and isinstance(value, float):
+        raise _Refused("bad_id", f"content_id is the number {value!r}, whose digits may be rounded; write it as text")
     text = str(value)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise _Refused("invalid_utf8", f"{name} is not valid Unicode: {printable(text)!r}") from None
-    if name != "content_id":
-        text = text.strip()
-    return text or None
+        detail = f"{name} is not valid Unicode: {printable(text)!r}; catalogues are read as UTF-8"
+        raise _Refused("invalid_utf8", detail) from None
+    if name == "content_id":
+        return text or None  # `id_problem` judges it
+    if "\0" in text:
+        raise _Refused("bad_value", f"{name} contains a zero byte, as damaged files do")
+    # A path may begin or end with a space, and then names another file without it.
+    return (text if name in URIS and text.strip() else text.strip()) or None
 
 
 def _flag(name: str, value: Any, zone: ZoneInfo | None) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
-    text = str(value).strip().lower()
+    text = value.strip().lower() if isinstance(value, str) else reprlib.repr(value)
     if not text:
         return None
     if text in TRUE | FALSE:
         return text in TRUE
-    raise _Refused("bad_value", f"{name} is {printable(str(value))!r}; use true or false")
+    raise _Refused("bad_value", f"{name} is {printable(text)!r}; use true or false")
 
 
 def _time(name: str, value: Any, zone: ZoneInfo | None) -> datetime | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    if isinstance(value, (int, float)) or not isinstance(value, (str, datetime)):
-        raise _Refused("bad_timestamp", f"{name} is {value!r}; write ISO 8601, such as 2026-01-31T12:00:00Z")
+    if isinstance(value, Unreadable):
+        raise _Refused("bad_timestamp", f"{name} {value.why}")
+    if not isinstance(value, (str, datetime)):
+        raise _Refused(
+            "bad_timestamp", f"{name} is {reprlib.repr(value)}; write ISO 8601, such as 2026-01-31T12:00:00Z"
+        )
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
             detail = f"{name} is {printable(value)!r}; write ISO 8601, such as 2026-01-31T12:00:00Z"
             raise _Refused("bad_timestamp", detail) from None
-    if value.tzinfo is None:
-        if zone is None:
-            detail = f"{name} {value.isoformat()} has no time zone; add one, or say which with --timezone"
-            raise _Refused("naive_timestamp", detail)
-        value = value.replace(tzinfo=zone)
     try:
+        if value.tzinfo is None:
+            if zone is None:
+                detail = f"{name} {value.isoformat()} has no time zone; add one, or say which with --timezone"
+                raise _Refused("naive_timestamp", detail)
+            value = value.replace(tzinfo=zone)
         return value.astimezone(UTC)
-    except OverflowError:
-        raise _Refused("bad_timestamp", f"{name} {value} is out of range") from None
+    except (OverflowError, ValueError):
+        raise _Refused("bad_timestamp", f"{name} {value} is out of range: the years 1 to 9999 in UTC") from None
 
 
 _READ: dict[str, Callable[[str, Any, ZoneInfo | None], Any]] = {
@@ -162,10 +224,10 @@ _READ: dict[str, Callable[[str, Any, ZoneInfo | None], Any]] = {
 }
 
 
-def printable(text: str) -> str:
-    """Text that is safe to print and to store: control characters and lone surrogates escaped, cut to a line."""
+def printable(text: str, limit: int = SHOWN_CHARS) -> str:
+    """Text that is safe to print and to store: control characters and lone surrogates escaped, cut to `limit`."""
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return safe if len(safe) <= SHOWN_CHARS else safe[: SHOWN_CHARS - 1] + "…"
+    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 
 
 def shown_id(raw_id: Any, place: str) -> str:

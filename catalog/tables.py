@@ -6,14 +6,15 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from catalog.rows import Rejected, check_columns, printable
-from core.contracts import CONTENT_SCHEMA
+from catalog.encoding import unicode_encoding
+from catalog.rows import Rejected, Unreadable, check_columns, printable
+from core.contracts import CONTENT_SCHEMA, KINDS
 from core.errors import CatalogError
 
 Rows = list[tuple[str, dict[str, Any]]]  # (place, raw values)
@@ -21,7 +22,7 @@ Rows = list[tuple[str, dict[str, Any]]]  # (place, raw values)
 
 def read_file(path: Path) -> tuple[Rows, list[Rejected]]:
     """Raw rows of a catalogue file, and the lines that are not rows. Raises `CatalogError` for a file that cannot be
-    read, or has a wrong column."""
+    read, whose rows cannot be told apart, or that has a wrong column."""
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise CatalogError(f"{path} is not a catalogue: give a folder, or a file ending in {', '.join(READERS)}")
@@ -31,72 +32,166 @@ def read_file(path: Path) -> tuple[Rows, list[Rejected]]:
         raise CatalogError(f"cannot read the catalogue {path}: {error.strerror or error}") from error
 
 
-def _read_csv(path: Path) -> tuple[Rows, list[Rejected]]:
-    # Undecodable bytes become lone surrogates, so that a bad cell costs its row and not the file.
-    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+def _text(path: Path) -> str:
+    """The text of a CSV or JSONL file. Bytes that are not UTF-8 become lone surrogates, so that a bad cell costs its
+    row and not the file."""
+    data = path.read_bytes()
+    encoding, mark = unicode_encoding(data)
+    try:
+        text = data[mark:].decode(encoding, "surrogateescape" if encoding == "utf-8" else "surrogatepass")
+    except UnicodeDecodeError as error:
+        at = mark + error.start + 1
+        raise CatalogError(f"{path.name} is not whole {encoding.upper()}: {error.reason} at byte {at}") from error
     if not text.strip():
         raise CatalogError(f"the catalogue {path} is empty")
+    return text
+
+
+def _read_csv(path: Path) -> tuple[Rows, list[Rejected]]:
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=False)
-    names = next(reader)
+    # Without `strict`, a quote that never closes would take all later rows into its cell and say nothing.
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        names = [name.strip() for name in next(cells for cells in reader if cells)]
+    except csv.Error as error:
+        raise CatalogError(f"{path.name}: the header cannot be read: {error}") from error
     check_columns(names, path.name)
     rows: Rows = []
     rejected = []
-    try:
-        for number, cells in enumerate(reader, 1):
-            if not cells:
-                continue
-            if len(cells) != len(names):
-                detail = f"row {number} has {len(cells)} cells, the header {len(names)}"
-                rejected.append(Rejected(f"row {number}", "bad_row", detail))
-                continue
-            rows.append((f"row {number}", {n: c if c else None for n, c in zip(names, cells, strict=True)}))
-    except csv.Error as error:
-        raise CatalogError(f"{path.name}: {error} near line {reader.line_num}") from error
+    for place, cells in _csv_rows(reader, path.name):
+        if isinstance(cells, str):
+            rejected.append(Rejected(place, "bad_row", f"{place}: {cells}"))
+        elif len(cells) != len(names):
+            detail = f"{place} has {len(cells)} cells, the header {len(names)}"
+            rejected.append(Rejected(place, "bad_row", detail))
+        else:
+            _check_swallowed(names, cells, place, path.name)
+            rows.append((place, {n: c if c else None for n, c in zip(names, cells, strict=True)}))
     return rows, rejected
+
+
+def _csv_rows(reader: Any, name: str) -> Iterator[tuple[str, list[str] | str]]:
+    """(place, cells) of every row that is not blank; for a row of one line with a misplaced quote, what is wrong.
+
+    Raises `CatalogError` where a misplaced quote makes it unknown where a row ends.
+    """
+    number = 0
+    while True:
+        number, before = number + 1, reader.line_num
+        place = f"row {number}"
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            lines = reader.line_num - before
+            if "unexpected end" in str(error):
+                raise CatalogError(
+                    f"{name}, {place} (line {before + 1}): a quote opens in this row and never closes, so the rows "
+                    "after it cannot be told apart; close it, and write a quote within a quoted cell twice"
+                ) from error
+            if lines > 1:
+                raise CatalogError(
+                    f"{name}, {place} (lines {before + 1} to {reader.line_num}): a quoted cell goes on over "
+                    f"{lines} lines and does not end before a comma, so a quote is missing or stands alone; "
+                    "write a quote within a quoted cell twice"
+                ) from error
+            yield place, "a quote within a quoted cell must be written twice"
+            continue
+        if cells:
+            yield place, cells
+
+
+def _check_swallowed(names: Sequence[str], cells: Sequence[str], place: str, file: str) -> None:
+    """Raises `CatalogError` where a quoted cell holds what reads as further rows: the quote of one row was closed by
+    the quote of a later one."""
+    at = names.index("kind")
+    for name, cell in zip(names, cells, strict=True):
+        if "\n" not in cell and "\r" not in cell:
+            continue
+        for line in cell.splitlines()[1:]:
+            inner = line.split(",")
+            if len(inner) > max(at, 1) and inner[at].strip().strip('"') in KINDS:
+                raise CatalogError(
+                    f"{file}, {place}: the cell {name!r} holds what reads as another row "
+                    f"({printable(line)!r}), so a quote is missing before it; if the cell is right, write the "
+                    "catalogue as JSONL"
+                )
 
 
 def _read_jsonl(path: Path) -> tuple[Rows, list[Rejected]]:
     rows: Rows = []
     rejected = []
     names: dict[str, None] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
         place = f"line {number}"
         try:
-            record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError as error:
-            rejected.append(Rejected(place, "invalid_utf8", f"{place}: not valid UTF-8 at byte {error.start + 1}"))
+            line.encode("utf-8")
+            record = json.loads(line, object_pairs_hook=_object)
+        except UnicodeEncodeError as error:
+            at = len(line[: error.start].encode("utf-8", "surrogatepass")) + 1
+            rejected.append(Rejected(place, "invalid_utf8", f"{place}: not valid Unicode at byte {at} of the line"))
             continue
         except ValueError as error:
             rejected.append(Rejected(place, "bad_json", f"{place}: {printable(str(error))}"))
+            continue
+        except RecursionError:
+            rejected.append(Rejected(place, "bad_json", f"{place}: lists or objects are nested too deeply"))
             continue
         if not isinstance(record, dict):
             rejected.append(Rejected(place, "bad_json", f"{place}: not an object"))
             continue
         names.update(dict.fromkeys(record))
         rows.append((place, record))
-    if not rows and not rejected:
-        raise CatalogError(f"the catalogue {path} is empty")
     if rows:
         check_columns(list(names), path.name)
     return rows, rejected
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are all different: of two values of one key, Python would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:n]))
+        raise ValueError(f"the key {twice!r} stands twice")
+    return found
 
 
 def _read_parquet(path: Path) -> tuple[Rows, list[Rejected]]:
     import pyarrow.parquet as pq
 
     try:
+        check_columns(pq.read_schema(path).names, path.name)
         table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise CatalogError(f"{path.name} is not a readable Parquet file: {error}") from error
-    check_columns(table.column_names, path.name)
     for field in table.schema:
         wanted = CONTENT_SCHEMA.field(field.name).type
         if not _fits(field.type, wanted):
             raise CatalogError(f"{path.name}: column {field.name!r} is of type {field.type}, expected {wanted}")
-    return [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)], []
+    columns = [_values(table[name]) for name in table.column_names]
+    rows = (dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True))
+    return [(f"row {number}", row) for number, row in enumerate(rows, 1)], []
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column; one that Python cannot represent becomes `Unreadable`, and costs its row alone."""
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except (ValueError, OverflowError, KeyError, pa.ArrowException):
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return error.object.decode("utf-8", "surrogateescape")
+    except (ValueError, OverflowError, KeyError, pa.ArrowException) as error:
+        return Unreadable(f"{getattr(scalar, 'value', '')} ({scalar.type}) cannot be read: {error}")
 
 
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:

@@ -1,61 +1,92 @@
-"""Tags and embedded covers of audio files, read by mutagen."""
+"""Tags and embedded covers of audio files, read by mutagen; of containers that it does not know, by FFmpeg."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PICTURE_FRONT_COVER = 3  # picture type of ID3 and FLAC
+from catalog.lyrics import plain_lyrics
+from catalog.tag_fields import Comment, Fields, from_ape, from_container, from_id3, from_mp4, from_vorbis, is_prose
 
-_EASY = {  # what mutagen's "easy" interface calls it → what we call it
-    "title": "title",
-    "album": "album",
-    "genre": "genre",
-    "date": "date",
-    "language": "language",
-}
-_LONG = {
-    "description": ("description", "comment", "COMM", "\xa9cmt", "desc", "ldes"),
-    "lyrics": ("lyrics", "unsyncedlyrics", "USLT", "\xa9lyr"),
-}
+PICTURE_FRONT_COVER = 3  # picture type of ID3 and FLAC
+TAGS_VERSION = 2  # of what `read_tags` makes of a file; remembered tags of another version are read again
 
 
 def read_tags(path: Path) -> dict[str, Any]:
-    """What the file says of itself: any of title, album, genre, date, language, description, lyrics (text), and
-    `has_cover`. A file whose tags cannot be read says nothing: whether it is audio is for the decoder to find out."""
-    import mutagen
-
-    found: dict[str, Any] = {"has_cover": False}
-    with contextlib.suppress(Exception):  # mutagen raises many kinds of error on damaged files
-        easy = mutagen.File(path, easy=True)
-        for theirs, ours in _EASY.items():
-            text = _text((easy.tags or {}).get(theirs)) if easy is not None else None
-            if text:
-                found[ours] = text
-    with contextlib.suppress(Exception):
-        full = mutagen.File(path)
-        if full is not None and full.tags is not None:
-            for ours, names in _LONG.items():
-                text = next(filter(None, (_long(full.tags, name) for name in names)), None)
-                if text:
-                    found[ours] = text
-    found["has_cover"] = embedded_cover(path) is not None
+    """What a file's tags hold: any of title, album, genre, date, language, description, lyrics (text), kind, and
+    `has_cover`. A file whose tags cannot be read has none: whether it is audio is for the decoder to find out."""
+    fields = list(_fields(path))
+    found: dict[str, Any] = {"has_cover": embedded_cover(path) is not None}
+    for name in ("title", "album", "genre", "date", "language", "kind"):
+        value = next((text for f in fields for text in getattr(f, name) if text), None)
+        if value:
+            found[name] = value
+    language = found.get("language")
+    described = [comment for f in fields for comment in f.descriptions]
+    comments = [comment for f in fields for comment in f.comments]
+    description = _longest(described, language) or _longest(comments, language)
+    if description:
+        found["description"] = description
+    lyrics = next(filter(None, (plain_lyrics(text) for f in fields for text in f.lyrics)), None)
+    if lyrics:
+        found["lyrics"] = lyrics
     return found
+
+
+def _longest(comments: list[Comment], language: str | None) -> str | None:
+    """The longest comment that is prose, of those in the file's language where there are any."""
+    prose = [comment for comment in comments if is_prose(comment)]
+    own = [c for c in prose if language and c.language and c.language[:2].lower() == language[:2].lower()]
+    return max((c.text for c in own or prose), key=len, default=None)
+
+
+def _fields(path: Path) -> Iterator[Fields]:
+    """The tags of a file, those that are believed first in front. Each kind is read by itself: mutagen raises many
+    kinds of error on damaged files, and one damaged tag must not hide another."""
+    import mutagen
+    from mutagen.apev2 import APEv2
+    from mutagen.id3 import ID3
+    from mutagen.mp4 import MP4Tags
+
+    tags: Any = None
+    with contextlib.suppress(Exception):
+        tags = getattr(mutagen.File(path), "tags", None)
+    found: list[Fields] = []
+    if tags is None:
+        with contextlib.suppress(Exception):
+            tags = ID3(path)  # before frames of AAC, or of sound that is damaged
+    with contextlib.suppress(Exception):
+        if isinstance(tags, ID3):
+            found.append(from_id3(tags))
+        elif isinstance(tags, MP4Tags):
+            found.append(from_mp4(tags))
+        elif isinstance(tags, APEv2):
+            found.append(from_ape(tags))
+        elif tags:
+            found.append(from_vorbis(tags))
+    if not isinstance(tags, APEv2):
+        with contextlib.suppress(Exception):
+            found.append(from_ape(APEv2(path)))
+    if not any(f.title or f.album for f in found):
+        with contextlib.suppress(Exception):
+            found.append(from_container(path))
+    yield from found
 
 
 def embedded_cover(path: Path) -> bytes | None:
     """The bytes of the embedded front cover (else of the first picture), or None."""
     import mutagen
+    from mutagen.apev2 import APEv2
 
     with contextlib.suppress(Exception):
         audio = mutagen.File(path)
-        if audio is None:
-            return None
         pictures = [(p.type, bytes(p.data)) for p in getattr(audio, "pictures", ())]
-        tags = audio.tags if audio.tags is not None else {}
+        tags = getattr(audio, "tags", None)
+        if tags is None:
+            tags = APEv2(path)
         if hasattr(tags, "getall"):
             pictures += [(p.type, bytes(p.data)) for p in tags.getall("APIC")]
         elif "covr" in tags:
@@ -66,29 +97,8 @@ def embedded_cover(path: Path) -> bytes | None:
             for block in tags["metadata_block_picture"]:
                 picture = Picture(base64.b64decode(block))
                 pictures.append((picture.type, bytes(picture.data)))
+        elif "Cover Art (Front)" in tags:  # a file name, a zero byte, the picture
+            pictures.append((PICTURE_FRONT_COVER, bytes(tags["Cover Art (Front)"].value).partition(b"\0")[2]))
         pictures.sort(key=lambda picture: picture[0] != PICTURE_FRONT_COVER)
         return pictures[0][1] if pictures and pictures[0][1] else None
     return None
-
-
-def tag_date(text: str | None) -> datetime | None:
-    """A tag's date (`2021`, `2021-05`, `2021-05-04`, ISO 8601) as UTC; None for anything else."""
-    for form in ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d", "%Y-%m", "%Y"):
-        with contextlib.suppress(ValueError, TypeError):
-            return datetime.strptime(str(text).strip(), form).replace(tzinfo=UTC)
-    return None
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, (list, tuple)):
-        value = value[0] if value else None
-    text = str(value).replace("\0", " ").strip() if value is not None else ""
-    return text or None
-
-
-def _long(tags: Any, name: str) -> str | None:
-    """A long text by its tag: ID3 frames carry theirs in `text`, the others in lists."""
-    if hasattr(tags, "getall"):
-        frames = tags.getall(name) if len(name) == 4 else []
-        return _text(frames[0].text) if frames else None
-    return _text(tags.get(name)) if name in tags else None

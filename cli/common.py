@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,16 @@ def print_unread(failures: Iterable[tuple[str, str]]) -> None:
 
     for path, reason in failures:
         console().print(f"[red]could not read[/] {escape(printable(f'{path}: {reason}'))}")
+
+
+def print_left_out(left_out: Mapping[str, int]) -> None:
+    """A line on the files of a folder that are not read."""
+    from rich.markup import escape
+
+    from catalog.walk import shown_endings
+
+    if left_out:
+        console().print(f"[bold]Left out[/] {escape(printable(shown_endings(left_out)))}")
 
 
 def near(path: str) -> str:

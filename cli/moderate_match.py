@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cli.common import console, print_json, print_unread, table
+from cli.common import console, print_json, print_left_out, print_unread, table
 from cli.progress import progress_bar
 
 
@@ -26,6 +26,8 @@ def match(args: argparse.Namespace) -> int:
         document: dict[str, Any] = {"matches": [{"path": str(path), **m.to_dict()} for path, m in found.matches]}
         if failures:
             document["failures"] = failures
+        if found.left_out:
+            document["left_out"] = found.left_out
         print_json(document)
     else:
         _print_matches(root, found, failures)
@@ -49,3 +51,4 @@ def _print_matches(root: Path, found: Any, failures: list[dict[str, str]]) -> No
     title = f"{matched} of {found.files} files match, {found.exemplars} exemplars"
     out.print(table(title, columns, rows) if rows else f"[bold]{title}[/]")
     print_unread((failure["path"], failure["reason"]) for failure in failures)
+    print_left_out(found.left_out)

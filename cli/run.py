@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cli.common import add_store, console, near, print_json, seconds, table
+from cli.common import add_store, console, near, print_json, printable, seconds, table
 from cli.progress import progress_bar
 
 HELP = """\
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from core.config import load_config, store_uri
+    from core.errors import CatalogError
     from pipelines.inprocess import run_catalog
 
     config = load_config(args.config).replace(
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(summary)
     else:
         show(summary)
-    return 0
+    return CatalogError.exit_code if summary["rejected"] and not summary["contents"] else 0
 
 
 def show(summary: dict[str, Any], out: Any = None) -> None:
@@ -76,6 +77,7 @@ def show(summary: dict[str, Any], out: Any = None) -> None:
     ):
         if summary[key]:
             out.print(f"  {summary[key]} {text}")
+    _show_differences(summary, out)
     stages = [name for name in summary["computed"] if not name.startswith("read ") and name != "write"]
     if any(summary["computed"][name] for name in stages):
         rows = []
@@ -115,3 +117,23 @@ def show(summary: dict[str, Any], out: Any = None) -> None:
     slowest = sorted(summary["step_seconds"].items(), key=lambda item: -item[1])[:4]
     out.print(f"[bold]Feast[/] {written} rows written online   [bold]Store[/] {near(summary['store'])}")
     out.print(f"[bold]Took[/] {seconds(total)}: " + ", ".join(f"{name} {seconds(s)}" for name, s in slowest))
+
+
+def _show_differences(summary: dict[str, Any], out: Any) -> None:
+    """Prints what the catalogue's folder has beside its contents, and the store beside the catalogue."""
+    from rich.markup import escape
+
+    from catalog.walk import shown_endings
+
+    if summary["left_out"]:
+        out.print(f"  left out: {escape(printable(shown_endings(summary['left_out'])))}")
+    if summary["prune_withheld"]:
+        out.print("[yellow]Nothing was pruned:[/] what cannot be read may stand for any content in the store")
+        for detail in summary["prune_withheld"]:
+            out.print(f"  {escape(printable(detail))}")
+    if count := summary["not_listed"]:
+        examples = summary["not_listed_examples"]
+        names = ", ".join([*examples, "…"] if count > len(examples) else examples)
+        what = "1 content is" if count == 1 else f"{count} contents are"
+        advice = "" if summary["prune_withheld"] else f"; remove {'it' if count == 1 else 'them'} with --prune"
+        out.print(f"  {what} in the store but not in the catalogue ({escape(printable(names))}){advice}")

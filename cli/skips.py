@@ -14,6 +14,7 @@ from cli.common import (
     near,
     open_run,
     print_json,
+    print_left_out,
     print_unread,
     printable,
     table,
@@ -102,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         document = to_json(episodes)
         if found.failures:
             document["failures"] = [{"path": path, "reason": reason} for path, reason in found.failures]
+        if found.left_out:
+            document["left_out"] = found.left_out
         if args.music:
             document["repeats"] = found.repeats
         if written:
@@ -210,6 +213,7 @@ def _print(args: argparse.Namespace, episodes: list[Any], found: Any, written: l
                 "bare folder is a track, unless its genre is Podcast)"
             )
     print_unread(found.failures)
+    print_left_out(found.left_out)
     for path in written[:20]:
         out.print(f"[bold]Wrote[/] {escape(printable(near(str(path))))}")
     if len(written) > 20:

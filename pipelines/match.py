@@ -14,7 +14,7 @@ from core.config import MediaLimits
 from core.errors import BadItem, CatalogError
 from core.threads import one_algebra_thread
 from moderation.matches import Match, best_first
-from pipelines.skip_folder import files_under
+from pipelines.skip_folder import Aside, files_under, instead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ class FolderMatches:
     failures: list[tuple[Path, str]]
     files: int = 0
     exemplars: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)  # files of the folder that cannot be compared, by ending
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,14 @@ def match_folder(
     """
     one_algebra_thread()
     bank, folder = bank.expanduser().absolute(), folder.expanduser().absolute()
-    closed: list[tuple[Path, str]] = []
-    exemplars, files = files_under(bank, kind_of, closed), files_under(folder, kind_of, closed)
+    beside = {place: Aside() for place in (bank, folder)}
+    exemplars, files = files_under(bank, kind_of, beside[bank]), files_under(folder, kind_of, beside[folder])
     for place, found in ((bank, exemplars), (folder, files)):
         if not found:
-            raise CatalogError(f"the folder {place} holds no pictures, audio or texts")
+            raise CatalogError(f"the folder {place} holds no pictures, audio or texts{instead(beside[place])}")
+    closed = [failure for aside in beside.values() for failure in aside.unreadable]
     kinds = {kind_of(path) for path in exemplars}
-    result = FolderMatches([], closed, len(files), len(exemplars))
+    result = FolderMatches([], closed, len(files), len(exemplars), dict(sorted(beside[folder].left_out.items())))
     look = Looker(limits)
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         banks = _banked(bank, _looked(pool, look, exemplars, result, told, "read the bank"), look)
@@ -89,8 +91,9 @@ def match_folder(
 def kind_of(path: Path) -> str | None:
     """The modality of a file by its name."""
     from catalog.folder import AUDIO, IMAGES
+    from catalog.walk import ending
 
-    suffix = path.suffix.lower()
+    suffix = ending(path.name)
     if suffix in AUDIO:
         return "audio"
     return "image" if suffix in IMAGES else "text" if suffix in TEXTS else None
@@ -162,11 +165,12 @@ class Looker:
         return frames(decode_audio(path, limits=self.limits).samples)
 
     def _text(self, path: Path) -> str:
+        from catalog.encoding import decode_text
         from skips.words import captions
 
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise BadItem("too_large", f"{path.name} has over {MAX_TEXT_BYTES >> 20} MiB of text")
-        said = path.read_text(encoding="utf-8-sig", errors="replace")
+        said = decode_text(path.read_bytes())
         if path.suffix.lower() in (".vtt", ".srt"):
             said = " ".join(sentence.text for sentence in captions(said))
         if not said.strip():

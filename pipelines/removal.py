@@ -55,17 +55,20 @@ def remove(run: Run, content_ids: Sequence[str], *, erase: bool = False) -> list
     return sorted(set(content_ids))
 
 
-def prune(run: Run, listed: Iterable[str]) -> list[str]:
-    """Removes the contents that the catalogue no longer lists; they return when it lists them again."""
+def unlisted(run: Run, listed: Iterable[str]) -> list[str]:
+    """The contents in the store that a catalogue does not list, sorted; what was removed is not in the store."""
     latest = run.tables.latest(CONTENT, [])
-    alive = [
+    alive = {
         content_id
         for content_id, key in zip(latest["content_id"].to_pylist(), latest[WORK_KEY].to_pylist(), strict=True)
         if key != REMOVED
-    ]
-    gone = sorted(set(alive) - set(listed))
+    }
+    return sorted(alive - set(listed))
+
+
+def prune(run: Run, gone: Sequence[str]) -> None:
+    """Removes contents that the catalogue no longer lists (`unlisted`); they return when it lists them again."""
     _bury(run, gone, "prune")
-    return gone
 
 
 def restore(storage: Storage, content_ids: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,7 +25,18 @@ from skips.words import Sentence, captions
 # What is wrong with one file; a full disk is wrong with all of them.
 UNREADABLE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ESTALE}
 MAX_CAPTIONS_BYTES = 16 * 1024**2
+# Pictures, words and captions lie beside the audio that they belong to.
+COMPANIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".txt", ".lrc", ".vtt", ".srt"})
 Told = Callable[[str, int, int], None]  # label, done since the last call, items in all
+
+
+@dataclass
+class Aside:
+    """What a folder holds beside the files that are read: entries that cannot be reached, each with the reason, and
+    counts of other files by their ending."""
+
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -36,6 +48,7 @@ class FolderSkips:
     failures: list[tuple[str, str]]
     similarities: dict[str, np.ndarray] = field(default_factory=dict)
     repeats: list[dict[str, object]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)  # other files by their ending
 
 
 @dataclass(frozen=True)
@@ -70,13 +83,13 @@ def skip_folder(
 
     one_algebra_thread()
     folder = folder.expanduser().absolute()
-    closed: list[tuple[Path, str]] = []
-    files = audio_files(folder, closed)
+    aside = Aside()
+    files = audio_files(folder, aside)
     if not files:
-        raise CatalogError(f"the folder {folder} holds no audio files" + (" that can be reached" if closed else ""))
+        raise CatalogError(f"the folder {folder} holds no audio files{instead(aside)}")
     with _scratch() as scratch:
         heard, failures = _hear_all(files, scratch, workers or os.cpu_count() or 1, limits, told)
-        failures = sorted([*closed, *failures])
+        failures = sorted([*aside.unreadable, *failures])
         recordings = [
             Recording(
                 number,
@@ -115,6 +128,7 @@ def skip_folder(
             bound = r.audio_sha256, r.duration_s, found_in
             episodes.append(MarkedEpisode(r.content_id, r.path, *bound, r.show, r.title))
         found = FolderSkips(episodes, [(p.relative_to(folder).as_posix(), reason) for p, reason in failures])
+        found.left_out = dict(sorted(aside.left_out.items()))
         if curves:
             curves_of = {r.number: similarity(detector, r.number) for r in alone}
             found.similarities = {r.content_id: curves_of[heard_as[r.number]] for r in recordings}
@@ -123,40 +137,52 @@ def skip_folder(
     return found
 
 
-def audio_files(folder: Path, closed: list[tuple[Path, str]] | None = None) -> list[Path]:
+def audio_files(folder: Path, aside: Aside | None = None) -> list[Path]:
     """The audio files under a folder, in the order that people count; hidden ones are left out."""
     from catalog.folder import AUDIO
+    from catalog.walk import ending
 
-    return files_under(folder, lambda path: path.suffix.lower() in AUDIO, closed)
+    return files_under(folder, lambda path: ending(path.name) in AUDIO, aside)
 
 
-def files_under(
-    folder: Path, wanted: Callable[[Path], object], closed: list[tuple[Path, str]] | None = None
-) -> list[Path]:
-    """The files under a folder that are wanted, in the order that people count; hidden ones are left out. Folders in it
-    that cannot be read are told in `closed`, with the reason. Raises `CatalogError`."""
+def files_under(folder: Path, wanted: Callable[[Path], object], aside: Aside | None = None) -> list[Path]:
+    """The files under a folder that are wanted, in the order that people count; hidden ones are left out. Links are
+    followed, each folder is read once. What cannot be reached and what is not wanted goes to `aside`. Raises
+    `CatalogError`."""
+    from catalog.walk import ending, walk
+
     if not folder.is_dir():
         raise CatalogError(f"{folder} is not a folder")
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise CatalogError(f"the folder {folder} cannot be read")
+    tree = walk(folder, outside=True)
     found: list[Path] = []
-
-    def told(error: OSError) -> None:
-        if closed is not None:
-            closed.append((Path(error.filename), f"unreadable: {error.strerror}"))
-
-    for home, folders, names in os.walk(folder, onerror=told):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(home, name) for name in names if not name.startswith(".") and wanted(Path(name))]
+    aside = aside if aside is not None else Aside()
+    aside.left_out.update(tree.left_out)
+    aside.unreadable += [(p.path, f"{p.reason}: {p.detail}") for p in tree.problems]
+    for home, names in tree.folders:
+        for name in names:
+            if wanted(Path(name)):
+                found.append(home / name)
+            elif ending(name) not in COMPANIONS:
+                aside.left_out[ending(name)] += 1
     return sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
+
+
+def instead(aside: Aside) -> str:
+    """What a folder without a wanted file holds instead."""
+    from catalog.walk import shown_endings
+
+    reached = f" that can be reached ({aside.unreadable[0][1]})" if aside.unreadable else ""
+    return reached + (f"; {shown_endings(aside.left_out)} left out" if aside.left_out else "")
 
 
 def spoken(path: Path) -> list[Sentence]:
     """What the captions beside an audio file say; [] where there are none, or none that can be read."""
+    from catalog.encoding import decode_text
+
     for beside in (path.with_suffix(".vtt"), path.with_suffix(".srt"), Path(f"{path}.vtt"), Path(f"{path}.srt")):
         try:
-            if beside.stat().st_size <= MAX_CAPTIONS_BYTES:
-                return captions(beside.read_text(encoding="utf-8-sig", errors="replace"))
+            if beside.is_file() and beside.stat().st_size <= MAX_CAPTIONS_BYTES:
+                return captions(decode_text(beside.read_bytes()))
         except OSError:
             continue
     return []

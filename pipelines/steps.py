@@ -32,25 +32,32 @@ from pipelines.stages import (
 MIN_FIT = 16  # contents with audio below which the shipped statistics standardise instead of the catalogue's
 FINISH_ROWS = 16_384  # vectors a part when raw vectors are standardised
 FILE_CACHE = "cache/files.parquet"
+EXAMPLES = 3  # contents or rows that a summary names where it counts many
 
 
 def read(run: Run) -> list[str]:
     """Reads the catalogue, prunes, quarantines what cannot be a content, and plans the shards with media."""
     from catalog.identity import FileCache
     from catalog.read import read_catalog
+    from catalog.walk import shown_endings
 
     started = time.perf_counter()
     known = _optional_table(run, FILE_CACHE)
     cache = FileCache() if known is None else FileCache.from_table(known)
     catalog = read_catalog(run.source, timezone=run.config.timezone, file_cache=cache)
     if not catalog.table.num_rows and not catalog.rejected:
-        raise CatalogError(f"the catalogue {run.source} holds no contents")
+        left_out = f"; {shown_endings(catalog.left_out)} left out" if catalog.left_out else ""
+        raise CatalogError(f"the catalogue {run.source} holds no contents{left_out}")
     now = now_us()
     blocked = removal.blocked(run.storage)
     keep = [content_id not in blocked for content_id in catalog.table["content_id"].to_pylist()]
     table = catalog.table.filter(pa.array(keep, pa.bool_()))
     run.storage.write(f"{run.folder}/catalog.parquet", encode(table))
-    pruned = removal.prune(run, catalog.table["content_id"].to_pylist()) if run.options.get("prune") else []
+    gone = removal.unlisted(run, catalog.listed)
+    # A row without a readable id may stand for any content, so nothing is known to be missing.
+    prunes = bool(run.options.get("prune")) and not catalog.unidentified
+    if prunes:
+        removal.prune(run, gone)
 
     rows = table.to_pylist()
     media_stages_ = media_stages(run)
@@ -77,7 +84,11 @@ def read(run: Run) -> list[str]:
             "kinds": {k: int(n) for k, n in _counts(table["kind"])},
             "rejected": len(rejected),
             "blocked": len(keep) - sum(keep),
-            "pruned": len(pruned),
+            "pruned": len(gone) if prunes else 0,
+            "not_listed": 0 if prunes else len(gone),
+            "not_listed_examples": [] if prunes else gone[:EXAMPLES],
+            "prune_withheld": [r.detail for r in catalog.unidentified[:EXAMPLES]] if run.options.get("prune") else [],
+            "left_out": catalog.left_out,
             "pending": {s.name: sum(w.stage == s.name for w in work) for s in [content_stage(), *media_stages_]},
             "seconds": time.perf_counter() - started,
         },

@@ -36,7 +36,12 @@ def summarise(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
         "contents": read["contents"],
         "kinds": read["kinds"],
         "removed_and_still_listed": read["blocked"],
+        "rejected": read["rejected"],
         "pruned": read["pruned"],
+        "not_listed": read["not_listed"],
+        "not_listed_examples": read["not_listed_examples"],
+        "prune_withheld": read["prune_withheld"],
+        "left_out": read["left_out"],
         "computed": dict(sorted(items.items())),
         "failures": failures,
         "quarantine": [

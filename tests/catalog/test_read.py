@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -119,3 +120,182 @@ def test_no_such_catalogue(tmp_path: Path) -> None:
     (tmp_path / "c.xlsx").write_text("x")
     with pytest.raises(CatalogError, match="not a catalogue"):
         read_catalog(tmp_path / "c.xlsx")
+
+
+HEADER = "content_id,kind,title,updated_at,description"
+NOW = "2026-01-01T00:00:00Z"
+
+
+def csv_file(path: Path, *rows: str, header: str = HEADER) -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([f'a,track,"A,{NOW},d', f"b,track,B,{NOW},d"], r"row 1 \(line 2\).*never closes"),
+        ([f"a,track,A,{NOW},d", f'b,track,B,{NOW},"d', f"c,track,C,{NOW},d"], r"row 2 \(line 3\).*never closes"),
+        ([f'a,track,"A,{NOW},d', f'b,track,"B, too",{NOW},d'], r"row 1 \(lines 2 to 3\).*quote is missing"),
+        # The quote of the second row closes that of the first, and the cells are as many as the header's.
+        ([f'a,track,"A,{NOW},d', f'b,track,5",{NOW},d'], "row 1: the cell 'title' holds what reads as another row"),
+        ([f'a,track,A,{NOW},"d', f"b,track,B,{NOW},d", '"'], "row 1: the cell 'description' holds"),
+    ],
+)
+def test_a_quote_that_never_closes_names_its_row(tmp_path: Path, rows: list[str], told: str) -> None:
+    with pytest.raises(CatalogError, match=told) as caught:
+        read_catalog(csv_file(tmp_path / "c.csv", *rows))
+    assert caught.value.exit_code == 3
+
+
+def test_a_header_whose_quote_never_closes(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="the header cannot be read: unexpected end"):
+        read_catalog(csv_file(tmp_path / "c.csv", header='content_id,"kind,title'))
+
+
+def test_damaged_rows_of_one_line_cost_only_themselves(tmp_path: Path) -> None:
+    rows = [
+        f"a,track,A,{NOW},d",
+        f'b,track,"B" again,{NOW},d',
+        "c,track,C",
+        f"d,track,D,{NOW},d,more",
+        f"e,track,E\0E,{NOW},d",
+        "\0\0\0\0",
+        f'f,track,"F, ""quoted""\nover two lines",{NOW},d',
+        "",
+        f"g,track,G,{NOW},d",
+        "h,tra",
+    ]
+    catalog = read_catalog(csv_file(tmp_path / "c.csv", *rows))
+    assert catalog.table["title"].to_pylist() == ["A", 'F, "quoted"\nover two lines', "G"]
+    bad_row = {"row 2", "row 3", "row 4", "row 6", "row 10"}
+    assert {r.content_id: r.reason for r in catalog.rejected} == {**dict.fromkeys(bad_row, "bad_row"), "e": "bad_value"}
+    # Rows without a readable id may be any content; the others are listed, though they cannot be used.
+    assert catalog.listed == {"a", "e", "f", "g"}
+    assert {r.content_id for r in catalog.unidentified} == bad_row
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_unicode_encodings(tmp_path: Path, encoding: str) -> None:
+    rows = f"{HEADER}\nä,track,Über 😀,{NOW},d\n"
+    (tmp_path / "c.csv").write_bytes(rows.encode(encoding))
+    line = json.dumps({**GOOD, "content_id": "ä", "title": "Über 😀"}, ensure_ascii=False)
+    (tmp_path / "c.jsonl").write_bytes(f"{line}\r\n".encode(encoding))
+    for name in ("c.csv", "c.jsonl"):
+        assert read_catalog(tmp_path / name).table.select(["content_id", "title"]).to_pylist() == [
+            {"content_id": "ä", "title": "Über 😀"}
+        ], name
+
+
+def test_utf_16_that_ends_within_a_character(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_bytes(f"{HEADER}\na,track,A,{NOW},d\n".encode("utf-16")[:-1])
+    with pytest.raises(CatalogError, match="not whole UTF-16-LE: truncated data"):
+        read_catalog(tmp_path / "c.csv")
+
+
+def test_json_that_python_cannot_hold(tmp_path: Path) -> None:
+    lines = [
+        b"[" * 100_000,
+        b'{"content_id": "deep", "title": ' + b'{"a":' * 100_000,
+        b'{"content_id": "number", "title": ' + b"9" * 5_000 + b"}",
+        b'{"content_id": "twice", "title": "a", "title": "b"}',
+        b'{"content_id": "surrogate\\ud800", "title": "a", "kind": "track"}',
+        b"\0\0\0",
+        b'{"content_id": "cut", "title": "a',
+    ]
+    catalog = read_catalog(jsonl(tmp_path / "c.jsonl", GOOD, *lines))
+    assert catalog.table["content_id"].to_pylist() == ["a"]
+    reasons = ["bad_json"] * 6 + ["invalid_utf8"]
+    assert sorted(r.reason for r in catalog.rejected) == sorted(reasons)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"title": float("inf")}, "bad_value"),
+        ({"title": float("nan")}, "no_title"),
+        ({"content_id": 17.0}, "bad_id"),
+        ({"content_id": float("nan")}, "bad_id"),
+        ({"title": "a\0b"}, "bad_value"),
+        ({"explicit": [[]]}, "bad_value"),
+        ({"updated_at": {"a": [1]}}, "bad_timestamp"),
+        ({"updated_at": 10**400}, "bad_timestamp"),
+        ({"updated_at": "0000-01-01T00:00:00Z"}, "bad_timestamp"),
+        ({"updated_at": "99999-01-01T00:00:00Z"}, "bad_timestamp"),
+        ({"updated_at": "0001-01-01T00:00:00+14:00"}, "bad_timestamp"),
+        ({"published_at": "9999-12-31T23:59:59-14:00"}, "bad_timestamp"),
+    ],
+)
+def test_values_out_of_range_cost_their_row(tmp_path: Path, change: dict[str, object], reason: str) -> None:
+    catalog = read_catalog(jsonl(tmp_path / "c.jsonl", GOOD, {**GOOD, "content_id": "b", **change}))
+    assert catalog.table["content_id"].to_pylist() == ["a"]
+    assert [r.reason for r in catalog.rejected] == [reason]
+
+
+def test_parquet_values_out_of_range_cost_their_row(tmp_path: Path) -> None:
+    far = 10**13  # seconds: the year 318857
+    names = pa.array(["a", "b", "c", "d"])
+    bad_utf8 = pa.StringArray.from_buffers(4, pa.py_buffer(np.arange(5, dtype=np.int32)), pa.py_buffer(b"AB\xffD"))
+    table = pa.table(
+        {
+            "content_id": names,
+            "kind": ["track"] * 4,
+            "title": bad_utf8,
+            "updated_at": pa.array([0, far, 0, -far], pa.timestamp("s", "UTC")),
+            "description": ["d"] * 4,
+        }
+    )
+    pq.write_table(table, tmp_path / "c.parquet")
+    catalog = read_catalog(tmp_path / "c.parquet")
+    assert catalog.table["content_id"].to_pylist() == ["a"]
+    assert {r.content_id: r.reason for r in catalog.rejected} == {
+        "b": "bad_timestamp",
+        "c": "invalid_utf8",
+        "d": "bad_timestamp",
+    }
+    assert catalog.listed == {"a", "b", "c", "d"}
+    data = (tmp_path / "c.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CatalogError, match="not a readable Parquet"):
+        read_catalog(tmp_path / "cut.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [
+        ("id", "content_id"),
+        ("ID", "content_id"),
+        ("ContentId", "content_id"),
+        ("name", "title"),
+        ("path", "audio_uri"),
+        ("file", "audio_uri"),
+        ("url", "audio_uri"),
+        ("cover", "image_uri"),
+        ("lyrics", "text"),
+        ("type", "kind"),
+        ("release date", "published_at"),
+        ("Modified", "updated_at"),
+        ("podcast", "show_id"),
+        ("discription", "description"),
+    ],
+)
+def test_an_unknown_column_is_answered_with_the_one_that_is_meant(tmp_path: Path, column: str, meant: str) -> None:
+    with pytest.raises(CatalogError, match=f"'{column}' is not known; did you mean '{meant}'"):
+        read_catalog(csv_file(tmp_path / "c.csv", header=f"{column},kind,title,updated_at"))
+
+
+def test_separators_and_names_of_columns(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="separated by semicolons: separate them by commas"):
+        read_catalog(csv_file(tmp_path / "c.csv", header=HEADER.replace(",", ";")))
+    with pytest.raises(CatalogError, match="column 1 has no name"):
+        read_catalog(csv_file(tmp_path / "c.csv", header="," + HEADER))
+    spaced = csv_file(tmp_path / "c.csv", f"a,track,A,{NOW},d", header=HEADER.replace(",", ", "))
+    assert read_catalog(spaced).table.num_rows == 1
+
+
+def test_a_path_with_outer_spaces_is_the_file_of_that_name_if_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / " lead.mp3").write_bytes(b"x")
+    uris = [" lead.mp3", " other.mp3 ", "  ", " https://media.example/a b.mp3 "]
+    rows = [{**GOOD, "content_id": str(n), "audio_uri": uri} for n, uri in enumerate(uris)]
+    table = read_catalog(jsonl(tmp_path / "c.jsonl", *rows)).table
+    assert table["audio_uri"].to_pylist() == [" lead.mp3", "other.mp3", None, "https://media.example/a b.mp3"]
