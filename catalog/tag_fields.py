@@ -112,7 +112,7 @@ def from_mp4(tags: Any) -> Fields:
 def from_vorbis(tags: Any) -> Fields:
     """Vorbis comments, and other tags of plain names."""
     return _by_name(
-        lambda name: tags[name] if name in tags else None,
+        tags.get,
         title=["title"],
         album=["album"],
         genre=["genre"],
