@@ -65,3 +65,11 @@ def open_audio(path: Path, span: Span | None = None) -> Iterator[tuple[InputCont
             raise BadItem("no_audio_stream", f"{path.name} ({container.format.name}) has no audio stream")
         stream.thread_type = "NONE"  # type: ignore[attr-defined]
         yield container, stream
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The tags of the container and of its audio stream by lower-case name, the container's before the stream's.
+    Raises `BadItem` as `open_audio` does."""
+    with open_audio(path) as (container, stream):
+        found = {name.lower(): text for name, text in stream.metadata.items()}
+        return found | {name.lower(): text for name, text in container.metadata.items()}

@@ -36,7 +36,7 @@ from core.errors import BadItem, DecoderUnavailable, ModelError
 if TYPE_CHECKING:
     from catalog.worker import Reply, Task
 
-__all__ = ["close", "decode_audio", "decode_picture", "media_hash", "worker_pids"]
+__all__ = ["close", "decode_audio", "decode_picture", "media_hash", "metadata", "worker_pids"]
 
 START_S = 120.0  # that a worker may take to import the decoders, on a busy machine
 TICK_S = 1.0
@@ -95,6 +95,15 @@ def media_hash(path: Path) -> str | None:
     except BadItem:
         return None
     return found if isinstance(found, str) else None
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """As `catalog.container.metadata`, in a worker process. Raises `BadItem`, also `decoder_crashed`."""
+    from catalog.worker import Task
+
+    found, _ = _POOL.run(Task("tags", path.absolute(), Limits()), np.dtype(np.uint8))
+    assert isinstance(found, str)
+    return dict(json.loads(found))
 
 
 def worker_pids() -> list[int]:

@@ -6,10 +6,10 @@ import re
 
 # [01:02], [01:02.34] or [1:02:03.4] starts a line, several in a row where it repeats; <01:02.34> stands before a word.
 _TIME = r"\d{1,3}:\d{1,2}(?:[:.]\d{1,3}){0,2}"
-_LINE_TIMES = re.compile(rf"^\ufeff?\s*(?:\[{_TIME}\]\s*)+", re.MULTILINE)
+_LINE_TIMES = re.compile(rf"^\ufeff?[ \t]*(?:\[{_TIME}\][ \t]*)+", re.MULTILINE)
 _WORD_TIMES = re.compile(rf"<{_TIME}>")
 _ID_TAG = re.compile(
-    r"^\s*\[(?:ar|ti|al|au|by|la|lr|re|ve|tool|offset|length|id|#)\s*:[^\]]*\]\s*$", re.IGNORECASE | re.M
+    r"^[ \t]*\[(?:ar|ti|al|au|by|la|lr|re|ve|tool|offset|length|id|#)\s*:[^\]]*\][ \t]*$", re.IGNORECASE | re.M
 )
 # A cue of SubRip or WebVTT: its number or name, its times, and settings.
 _CUE = re.compile(r"(?:^[ \t]*\d+[ \t]*\r?\n)?^[ \t]*(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}[ \t]*-->.*$", re.MULTILINE)

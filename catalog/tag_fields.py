@@ -143,11 +143,9 @@ def from_ape(tags: Any) -> Fields:
 
 def from_container(path: Path) -> Fields:
     """What FFmpeg finds in containers that mutagen does not read: Matroska, WebM, and WAV with an INFO list."""
-    from catalog.container import open_audio
+    from catalog.isolated import metadata
 
-    with open_audio(path) as (container, stream):
-        stream_tags = {name.lower(): text for name, text in stream.metadata.items()}
-        tags = {**stream_tags, **{name.lower(): text for name, text in container.metadata.items()}}
+    tags = metadata(path)
     if tags.get("language") == "und":  # Matroska's word for an undetermined language
         del tags["language"]
     fields = from_vorbis(tags)

@@ -6,6 +6,7 @@ It imports the decoders alone, and ends with the process that started it, howeve
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pickle
 import resource
@@ -21,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from catalog.audio import decode_audio
+from catalog.container import metadata
 from catalog.limits import Limits
 from catalog.media import Audio, Picture
 from catalog.wire import receive, send
@@ -31,7 +33,7 @@ from core.errors import BadItem
 class Task:
     """What is to be decoded; the result's samples or pixels go into the shared memory that comes with it."""
 
-    kind: Literal["audio", "picture", "media_hash"]
+    kind: Literal["audio", "picture", "media_hash", "tags"]
     source: Path | bytes
     limits: Limits
     listeners: bytes = b""  # pickled, so that a class that cannot be imported here is told apart
@@ -124,6 +126,8 @@ def _reply(task: Task, fd: int, progress: Any) -> Reply:
             from catalog.media_hash import media_hash
 
             return Reply(media_hash(task.source, progress))
+        if task.kind == "tags":
+            return Reply(json.dumps(metadata(task.source)))
         samples = SharedSamples(fd)
         audio = decode_audio(
             task.source,

@@ -199,7 +199,7 @@ def test_a_run_that_accepts_nothing_says_so(tmp_path: Path, capsys: Output) -> N
     rows = "content_id,kind,title,updated_at\na,trakc,A,2026-01-01T00:00:00Z\nb,track,B,2026-01-01\n"
     (tmp_path / "c.csv").write_text(rows)
     for _ in range(2):
-        assert run("run", tmp_path / "c.csv", "--store", tmp_path / "store", "--device", "cpu") == 0
+        assert run("run", tmp_path / "c.csv", "--store", tmp_path / "store", "--device", "cpu") == 3
         out = capsys.readouterr().out
         assert "no content was accepted (2 in quarantine; see earmark quarantine)" in out
         assert "up to date" not in out and "Read 0 contents from" in out
