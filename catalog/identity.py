@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from catalog.cache import FileCache, FileIdentity
 from catalog.isolated import media_hash
 from catalog.sources import Resolver, split_cover
 from core.errors import BadItem
+from core.items import pool_of, reason_of
 
 __all__ = ["ITEM_ERRORS", "FileCache", "FileIdentity", "identify", "media_hash", "sha256_of"]
 
@@ -63,10 +63,10 @@ def identify(
                 raise
             return BadItem("unreadable", f"{uri} cannot be read: {error.strerror}")
 
-    # SHA-256, BLAKE3 and the demuxers release the interpreter lock.
-    with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash") as pool:
-        for done, (uri, result) in enumerate(zip(wanted, pool.map(one, wanted), strict=True), 1):
-            found[uri] = result
+    # SHA-256 and BLAKE3 release the interpreter lock.
+    with pool_of(HASH_THREADS) as pool:
+        for done, (uri, result) in enumerate(pool.each(one, wanted), 1):
+            found[uri] = BadItem(*reason_of(result)) if isinstance(result, Exception) else result
             if progress is not None:
                 progress(done, len(wanted))
     return found

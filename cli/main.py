@@ -47,6 +47,8 @@ COMMANDS = {
 }
 PATHS = ("catalog", "store")  # arguments that are paths and are kept as text, since both may be URIs
 
+MANY_ITEMS = {"run", "skips", "moderate", "demo"}  # commands that stop after the current items
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code. Without `argv` it is the process's own command."""
@@ -71,8 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"earmark: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("earmark: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+        from cli.interrupts import AGAIN, EXIT_CODE, leave
+
+        print(AGAIN, file=sys.stderr)
+        if argv is None:
+            leave(EXIT_CODE)
+        return EXIT_CODE
     except BrokenPipeError:
         discard_output()
         return 0
@@ -97,7 +103,13 @@ def _run(arguments: Sequence[str]) -> int:
         parser.print_help()
         return 2
     _check_unicode(vars(args))
-    return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
+    command = importlib.import_module(COMMANDS[args.command][0])
+    if args.command not in MANY_ITEMS:
+        return int(command.run(args))
+    from cli.interrupts import stopping_gently
+
+    with stopping_gently():
+        return int(command.run(args))
 
 
 def _check_unicode(values: Mapping[str, Any]) -> None:

@@ -10,14 +10,18 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from core.contracts import CREATED, EVENT, WORK_KEY
-from core.errors import BadItem, EarmarkError, ModelError, StorageError
-from core.features import SIDE_TABLES
+from core.errors import BadItem
+from core.features import SIDE_TABLES, View
+from core.items import Pool, is_fatal, pool_of, reason_of
 from core.tables import now_us, rows_to_table
 from pipelines import quarantine
 from pipelines.context import Run, one_thread_per_model
@@ -28,7 +32,6 @@ from pipelines.stages import WHOLE_FILES, Row, Stage, content_stage, media_stage
 MODALITIES = ("none", "audio", "image", "text")  # in the order in which a shard goes through them
 BATCH_ITEMS = {"none": 4096, "audio": 1, "image": 4, "text": 64}
 GPU_BATCH_ITEMS = {"none": 4096, "audio": 1, "image": 64, "text": 256}
-FATAL = (StorageError, ModelError, MemoryError)
 
 
 @dataclass
@@ -53,7 +56,7 @@ class ShardResult:
 
     def __init__(self) -> None:
         self.rows: dict[str, list[Row]] = defaultdict(list)
-        self.side: dict[str, list[Row]] = defaultdict(list)
+        self.side: dict[tuple[str, str], list[Row]] = defaultdict(list)
         self.failures: list[Failure] = []
         self.decoded: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
@@ -64,10 +67,19 @@ class ShardResult:
         with self._lock:
             self.rows[stage.name].append({**features, **fixed})
             for name, rows in side.items():
-                self.side[name] += [{**row, **fixed} for row in rows]
+                self.side[stage.name, name] += [{**row, **fixed} for row in rows]
+
+    def copy(self) -> ShardResult:
+        """The state now; threads that are still at work add nothing to it."""
+        made = ShardResult()
+        with self._lock:
+            made.rows.update({name: list(rows) for name, rows in self.rows.items()})
+            made.side.update({name: list(rows) for name, rows in self.side.items()})
+            made.failures, made.decoded = list(self.failures), set(self.decoded)
+        return made
 
     def fail(self, item: Row, stage: str, key: str, error: Exception) -> None:
-        reason, detail = (error.reason, error.detail) if isinstance(error, BadItem) else ("failed", _told(error))
+        reason, detail = reason_of(error)
         with self._lock:
             self.failures.append(Failure(item["content_id"], stage, key, reason, detail))
 
@@ -84,16 +96,20 @@ def run_shard(run: Run, shard: str) -> dict[str, Any]:
         label = "text" if text_only else "media"
         modality_of = {stage.name: stage.modality for stage in stages}
         last = {i["content_id"]: max(MODALITIES.index(modality_of[w["stage"]]) for w in i["work"]) for i in items}
-        with ThreadPoolExecutor(run.config.threads) as pool:
-            for number, modality in enumerate(MODALITIES):
-                chosen = {s.name: s for s in stages if s.modality == modality}
-                todo = [item for item in items if any(work["stage"] in chosen for work in item["work"])]
+        try:
+            with pool_of(run.config.threads) as pool:
+                for number, modality in enumerate(MODALITIES):
+                    chosen = {s.name: s for s in stages if s.modality == modality}
+                    todo = [item for item in items if any(work["stage"] in chosen for work in item["work"])]
 
-                def finished(batch: list[Row], number: int = number) -> None:
-                    run.progress(label, sum(last[item["content_id"]] == number for item in batch), 0)
+                    def finished(batch: list[Row], number: int = number) -> None:
+                        run.progress(label, sum(last[item["content_id"]] == number for item in batch), 0)
 
-                if todo:
-                    _run_modality(run, pool, modality, chosen, todo, result, metrics, finished)
+                    if todo:
+                        _run_modality(run, pool, modality, chosen, todo, result, metrics, finished)
+        except KeyboardInterrupt:
+            _commit(run, shard, stages, result.copy(), metrics)  # what is done need not be done again
+            raise
         _commit(run, shard, stages, result, metrics)
     summary = {**metrics.to_dict(), "failures": len(result.failures)}
     run.write_json(f"metrics/{shard}.json", summary)
@@ -103,7 +119,7 @@ def run_shard(run: Run, shard: str) -> dict[str, Any]:
 
 def _run_modality(
     run: Run,
-    pool: ThreadPoolExecutor,
+    pool: Pool,
     modality: str,
     stages: dict[str, Stage],
     items: list[Row],
@@ -147,9 +163,9 @@ def _read_batch(
         try:
             media[item["content_id"]] = _READERS[modality](run, item, [stages[w["stage"]] for w in work])
             result.decoded.add((item["content_id"], modality))
-        except FATAL:
-            raise
         except Exception as error:
+            if is_fatal(error):
+                raise
             result.fail(item, modality, work[0]["media_key"], error)
     metrics.add(f"read {modality}", time.perf_counter() - started, len(batch))
     return media
@@ -174,9 +190,9 @@ def _attempt(stage: Stage, todo: Sequence[tuple[Row, Row]], media: dict[str, Any
         return
     try:
         rows = stage.run([media[item["content_id"]] for item, _ in todo])
-    except FATAL:
-        raise
     except Exception as error:
+        if is_fatal(error):
+            raise
         if len(todo) == 1:
             item, work = todo[0]
             result.fail(item, stage.name, work["key"], error)
@@ -191,15 +207,19 @@ def _attempt(stage: Stage, todo: Sequence[tuple[Row, Row]], media: dict[str, Any
 def _commit(run: Run, shard: str, stages: Iterable[Stage], result: ShardResult, metrics: Metrics) -> None:
     started = time.perf_counter()
     created = now_us()
-    stamp = {CREATED: created}
-    # What stands beside a view is committed before it: the view's row says that the work is done.
-    for name, rows in sorted(result.side.items()):
-        table = rows_to_table(SIDE_TABLES[name], [{**row, **stamp} for row in rows])
-        run.tables.commit(SIDE_TABLES[name], table, created, shard)
+    views: list[tuple[View, pa.Table]] = []
+    sides: dict[str, list[pa.Table]] = defaultdict(list)
     for stage in stages:
-        rows = sorted(result.rows.get(stage.name, ()), key=lambda row: row["content_id"])
-        if rows:
-            run.tables.commit(stage.view, rows_to_table(stage.view, [{**r, **stamp} for r in rows]), created, shard)
+        table, beside = _tables(stage, result, created)
+        if table is not None:
+            views.append((stage.view, table))
+        for name, rows in beside.items():
+            sides[name].append(rows)
+    # What stands beside a view is committed before it: the view's row says that the work is done.
+    for name, tables in sorted(sides.items()):
+        run.tables.commit(SIDE_TABLES[name], pa.concat_tables(tables), created, shard)
+    for view, table in views:
+        run.tables.commit(view, table, created, shard)
     done = {(row["content_id"], name) for name, rows in result.rows.items() for row in rows} | result.decoded
     failed = {(failure.content_id, failure.stage) for failure in result.failures}
     healed = sorted((done - failed) & set(quarantine.open_keys(run.storage)))
@@ -207,15 +227,50 @@ def _commit(run: Run, shard: str, stages: Iterable[Stage], result: ShardResult, 
     metrics.add("write", time.perf_counter() - started, sum(map(len, result.rows.values())))
 
 
+def _tables(stage: Stage, result: ShardResult, created: datetime) -> tuple[pa.Table | None, dict[str, pa.Table]]:
+    """A stage's rows and those beside them, by name. A content with a value that no column takes, such as half a
+    character, is a failure of that content."""
+    rows = sorted(result.rows.get(stage.name, ()), key=lambda row: row["content_id"])
+    beside = {name: rows for (own, name), rows in sorted(result.side.items()) if own == stage.name}
+    parts = [(stage.view, rows), *((SIDE_TABLES[name], more) for name, more in beside.items())]
+    bad: dict[str, Exception] = {}
+    for view, some in parts:
+        bad |= _misfits(view, some, created)
+    if bad:
+        for row in rows:
+            if row["content_id"] in bad:
+                result.fail(row, stage.name, row[WORK_KEY], bad[row["content_id"]])
+        rows = result.rows[stage.name] = [row for row in rows if row["content_id"] not in bad]
+        beside = {name: [row for row in more if row["content_id"] not in bad] for name, more in beside.items()}
+    table = _stamped(stage.view, rows, created) if rows else None
+    return table, {name: _stamped(SIDE_TABLES[name], more, created) for name, more in beside.items() if more}
+
+
+def _misfits(view: View, rows: Sequence[Row], created: datetime) -> dict[str, Exception]:
+    """The error by content, of rows that cannot be a row of the view."""
+    try:
+        _stamped(view, rows, created)
+    except Exception as error:
+        if is_fatal(error):
+            raise
+        bad: dict[str, Exception] = {}
+        for row in rows:
+            try:
+                _stamped(view, [row], created)
+            except Exception as own:
+                bad[row["content_id"]] = own
+        return bad
+    return {}
+
+
+def _stamped(view: View, rows: Sequence[Row], created: datetime) -> pa.Table:
+    return rows_to_table(view, [{**row, CREATED: created} for row in rows])
+
+
 def _on_gpu(run: Run) -> bool:
     from embedders.registry import resolve_device
 
     return resolve_device(run.config.device) != "cpu"
-
-
-def _told(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return text if isinstance(error, EarmarkError) else f"{type(error).__name__}: {text}"
 
 
 def _read_audio(run: Run, item: Row, stages: list[Stage]) -> Any:

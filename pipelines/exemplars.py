@@ -9,6 +9,7 @@ from typing import Any
 
 from core.config import MediaLimits
 from core.errors import BadItem, CatalogError, NotFound
+from core.items import is_fatal, reason_of
 from core.storage import Storage
 from moderation.evidence import Evidence, store_arrays
 from moderation.exemplars import Exemplar, Exemplars, draft_of
@@ -55,10 +56,10 @@ def add_files(
         try:
             found, said = look.evidence(path)
             drafts.append(_draft(storage, bank, found, said, path.relative_to(root).as_posix(), state, tags))
-        except BadItem as error:
-            result.failures.append((str(path), f"{error.reason}: {error.detail}"))
-        except OSError as error:
-            result.failures.append((str(path), f"unreadable: {error}"))
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            result.failures.append((str(path), ": ".join(reason_of(error))))
         told("exemplars", 1, 0)
     result.exemplars = Exemplars(storage).add_all(drafts, by)
     return result

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.config import MediaLimits
 from core.errors import BadItem, CatalogError
+from core.items import Pool, is_fatal, pool_of, reason_of
 from core.threads import one_algebra_thread
 from moderation.matches import Match, best_first
 from pipelines.skip_folder import Aside, files_under, instead
@@ -80,11 +81,12 @@ def match_folder(
     kinds = {kind_of(path) for path in exemplars}
     result = FolderMatches([], closed, len(files), len(exemplars), dict(sorted(beside[folder].left_out.items())))
     look = Looker(limits)
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        banks = _banked(bank, _looked(pool, look, exemplars, result, told, "read the bank"), look)
+    with pool_of(workers or os.cpu_count() or 1) as pool:
+        banks = _banked(bank, _looked(pool, look, exemplars, result, told, "read the bank"), look, result)
         asked = [path for path in files if kind_of(path) in kinds]
         for one in _looked(pool, look, asked, result, told, "compare"):
-            result.matches += [(one.path, match) for match in _matches(banks, one, look)]
+            with _alone(one.path, result):
+                result.matches += [(one.path, match) for match in _matches(banks, one, look)]
     return result
 
 
@@ -215,26 +217,30 @@ class Looker:
 
 
 def _looked(
-    pool: ThreadPoolExecutor, look: Looker, paths: Sequence[Path], result: FolderMatches, told: Told, label: str
+    pool: Pool, look: Looker, paths: Sequence[Path], result: FolderMatches, told: Told, label: str
 ) -> Iterator[_Looked]:
     """The files that can be read, in order, read side by side; the others become failures."""
     told(label, 0, len(paths))
-    waiting = [pool.submit(look, path) for path in paths]
+    for path, one in pool.each(look, paths):
+        if isinstance(one, _Looked):
+            yield one
+        else:
+            result.failures.append((path, ": ".join(reason_of(one))))
+        told(label, 1, 0)
+
+
+@contextmanager
+def _alone(path: Path, result: FolderMatches) -> Iterator[None]:
+    """An unexpected error is that file's, unless it would meet all of them."""
     try:
-        for path, one in zip(paths, waiting, strict=True):
-            try:
-                yield one.result()
-            except BadItem as error:
-                result.failures.append((path, f"{error.reason}: {error.detail}"))
-            except OSError as error:
-                result.failures.append((path, f"unreadable: {error}"))
-            told(label, 1, 0)
-    finally:
-        for one in waiting:
-            one.cancel()
+        yield
+    except Exception as error:
+        if is_fatal(error):
+            raise
+        result.failures.append((path, ": ".join(reason_of(error))))
 
 
-def _banked(root: Path, exemplars: Iterator[_Looked], look: Looker) -> _Banks:
+def _banked(root: Path, exemplars: Iterator[_Looked], look: Looker, result: FolderMatches) -> _Banks:
     from embedders.fingerprint import patches
     from moderation.pictures import PictureBank
     from moderation.sounds import SoundBank
@@ -248,9 +254,10 @@ def _banked(root: Path, exemplars: Iterator[_Looked], look: Looker) -> _Banks:
     }
     for one in exemplars:
         name = one.path.relative_to(root).as_posix()
-        made.by_bytes.setdefault(one.sha256, []).append((name, one.modality))
         bank = made.banks.setdefault(one.modality, makers[one.modality]())
-        bank.add(name, *_given(one, look, whole=True))
+        with _alone(one.path, result):
+            bank.add(name, *_given(one, look, whole=True))
+            made.by_bytes.setdefault(one.sha256, []).append((name, one.modality))
     return made
 
 

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from core.config import MediaLimits
-from core.errors import BadItem, CatalogError
+from core.errors import CatalogError
+from core.items import is_fatal, pool_of, reason_of, scratch_folder
 from core.threads import one_algebra_thread
 from pipelines.skip_catalog import natural
 from skips.detect import Detector, Recording
 from skips.markers import MarkedEpisode, Marker
 from skips.words import Sentence, captions
 
-# What is wrong with one file; a full disk is wrong with all of them.
-UNREADABLE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ESTALE}
 MAX_CAPTIONS_BYTES = 16 * 1024**2
 # Pictures, words and captions lie beside the audio that they belong to.
 COMPANIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".txt", ".lrc", ".vtt", ".srt"})
@@ -87,7 +82,7 @@ def skip_folder(
     files = audio_files(folder, aside)
     if not files:
         raise CatalogError(f"the folder {folder} holds no audio files{instead(aside)}")
-    with _scratch() as scratch:
+    with scratch_folder("earmark-skips-") as scratch:  # for frames: a large catalogue need not fit into memory
         heard, failures = _hear_all(files, scratch, workers or os.cpu_count() or 1, limits, told)
         failures = sorted([*aside.unreadable, *failures])
         recordings = [
@@ -185,6 +180,9 @@ def spoken(path: Path) -> list[Sentence]:
                 return captions(decode_text(beside.read_bytes()))
         except OSError:
             continue
+        except Exception as error:  # captions of another kind say nothing; the episode is marked by its sound
+            if is_fatal(error):
+                raise
     return []
 
 
@@ -203,36 +201,24 @@ def _show(path: Path, folder: Path) -> str:
     return folder.name if parent == "." else parent
 
 
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder for frames, so that a large catalogue need not fit into memory."""
-    with tempfile.TemporaryDirectory(prefix="earmark-skips-") as name:
-        yield Path(name)
-
-
 def _hear_all(
     files: list[Path], scratch: Path, workers: int, limits: MediaLimits, told: Told
 ) -> tuple[list[_Heard], list[tuple[Path, str]]]:
-    """Decodes every file once, in threads (decoders release the lock)."""
+    """Decodes every file once, side by side."""
     heard: list[_Heard] = []
     failures: list[tuple[Path, str]] = []
     told("listen", 0, len(files))
-    with ThreadPoolExecutor(workers) as pool:
-        results = [pool.submit(_hear, path, scratch / f"{n}.npy", limits) for n, path in enumerate(files)]
-        try:
-            for path, result in zip(files, results, strict=True):
-                try:
-                    heard.append(result.result())
-                except BadItem as error:
-                    failures.append((path, f"{error.reason}: {error.detail}"))
-                except OSError as error:
-                    if error.errno not in UNREADABLE or Path(str(error.filename)).is_relative_to(scratch):
-                        raise
-                    failures.append((path, f"unreadable: {error.strerror}"))
-                told("listen", 1, 0)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with pool_of(workers) as pool:
+        for (_, path), result in pool.each(
+            lambda item: _hear(item[1], scratch / f"{item[0]}.npy", limits), enumerate(files)
+        ):
+            if isinstance(result, _Heard):
+                heard.append(result)
+            elif isinstance(result, OSError) and Path(str(result.filename)).is_relative_to(scratch):
+                raise result  # the scratch folder is no file of the catalogue
+            else:
+                failures.append((path, ": ".join(reason_of(result))))
+            told("listen", 1, 0)
     return heard, failures
 
 

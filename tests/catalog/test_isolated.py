@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,40 +19,9 @@ from catalog.limits import Limits
 from core.errors import BadItem, DecoderUnavailable, ModelError
 from embedders.clap import WindowListener
 from enrichers.loudness import LoudnessMeter
+from tests.faults import faulty
 
-# What a worker does with a file of such a name, as a native decoder could.
-FAULTS = """
-import os, signal, sys, time
-import numpy as np
-import catalog.worker as worker
-whole = worker.decode_audio
-def decode(path, *args, **options):
-    if "segfault" in path.name:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if "abort" in path.name:
-        print("free(): invalid pointer", file=sys.stderr, flush=True)
-        os.abort()
-    if "exit" in path.name:
-        os._exit(3)
-    if "hang" in path.name:
-        time.sleep(600)
-    if "memory" in path.name:
-        hog = [np.ones(1 << 20) for _ in range(1000)]
-    if "surprise" in path.name:
-        raise KeyError("surprise")
-    return whole(path, *args, **options)
-worker.decode_audio = decode
-"""
-
-
-@pytest.fixture
-def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    isolated.close()
-    begins, serves = isolated._START.split("from catalog.worker import main;")
-    code = f"exec({FAULTS!r})"
-    monkeypatch.setattr(isolated, "_START", f"{begins}{code};from catalog.worker import main;{serves}")
-    yield
-    isolated.close()
+__all__ = ["faulty"]
 
 
 @pytest.fixture
