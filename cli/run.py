@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="threads over items (default: one a core)")
     parser.add_argument("--timezone", help="zone of timestamps without one, e.g. Europe/Berlin; refused otherwise")
     parser.add_argument("--prune", action="store_true", help="remove contents that the catalogue no longer lists")
+    parser.add_argument(
+        "--accept-truncated",
+        action="store_true",
+        help="enrich files whose bytes end early as far as they go; acoustic:truncated is true for them",
+    )
     parser.add_argument("--verify", action="store_true", help="hash files again instead of trusting size and mtime")
     parser.add_argument("--retry", action="store_true", help="try what is in the quarantine again")
     parser.add_argument("--refit", action="store_true", help="fit the audio statistics again: makes a new audio model")
@@ -42,7 +47,11 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.inprocess import run_catalog
 
     config = load_config(args.config).replace(
-        profile=args.profile, device=args.device, workers=args.workers, timezone=args.timezone
+        profile=args.profile,
+        device=args.device,
+        workers=args.workers,
+        timezone=args.timezone,
+        accept_truncated=args.accept_truncated or None,
     )
     with progress_bar(args.quiet) as (progress, on_step):
         summary = run_catalog(

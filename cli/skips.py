@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="player events (CSV, JSONL or Parquet: content_id, event, from_s, to_s) that raise or lower confidence; a "
         "store keeps them, of a FOLDER content_id is the path in it",
     )
+    parser.add_argument(
+        "--accept-truncated",
+        action="store_true",
+        help="of a FOLDER: mark files whose bytes end early as far as they go, and say which they are",
+    )
     parser.add_argument("--workers", type=int, help="files that are decoded side by side (default: one a core)")
     add_store(parser)
 
@@ -72,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--workers must be 1 or more")
     if args.music and (args.export or args.report is not None):
         raise ConfigError("--export and --report show markers; with --music nothing is marked: use --json")
+    if args.accept_truncated and args.folder is None:
+        raise ConfigError("--accept-truncated is for a FOLDER; for a store, give it to earmark run")
     events = evidence = None
     if args.events is not None:
         from skips.events import read_events
@@ -105,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
             document["failures"] = [{"path": path, "reason": reason} for path, reason in found.failures]
         if found.left_out:
             document["left_out"] = found.left_out
+        if found.truncated:
+            document["truncated"] = [{"path": path, "detail": detail} for path, detail in found.truncated]
         if args.music:
             document["repeats"] = found.repeats
         if written:
@@ -136,7 +145,12 @@ def _of_folder(args: argparse.Namespace) -> Any:
     with progress_bar(args.quiet) as (progress, on_step):
         on_step("find what repeats")
         return skip_folder(
-            args.folder, music=args.music, curves=args.report is not None, workers=args.workers, told=progress
+            args.folder,
+            music=args.music,
+            curves=args.report is not None,
+            workers=args.workers,
+            accept_truncated=args.accept_truncated,
+            told=progress,
         )
 
 
@@ -214,6 +228,8 @@ def _print(args: argparse.Namespace, episodes: list[Any], found: Any, written: l
             )
     print_unread(found.failures)
     print_left_out(found.left_out)
+    for path, detail in found.truncated:
+        out.print(f"[yellow]accepted, though truncated[/] {escape(printable(f'{path}: {detail}'))}")
     for path in written[:20]:
         out.print(f"[bold]Wrote[/] {escape(printable(near(str(path))))}")
     if len(written) > 20:

@@ -61,6 +61,7 @@ class Config:
     allow_hosts: tuple[str, ...] = ()  # hosts that http(s) media may come from
     timezone: str | None = None  # zone of naive timestamps; None refuses them
     index_recall: float = 0.95  # recall@10 that an index must reach to be published
+    accept_truncated: bool = False  # whether audio whose bytes end early is enriched as far as it goes, and flagged
     voices: bool = False  # whether vectors of voices are made of what is spoken, for policies on voices
     limits: MediaLimits = field(default_factory=MediaLimits)
     models: Mapping[str, Any] = field(default_factory=dict)  # options of the profile's models

@@ -87,6 +87,7 @@ ACOUSTIC = _view(
     ("true_peak_dbtp", F32, "true peak, dBTP, 4x oversampled (ITU-R BS.1770-4 annex 2); null for digital silence"),
     ("tempo_bpm", F32, "beats per minute; null where no beat was found"),
     ("silence_ratio", F32, "share of 100 ms blocks below -50 dBFS, 0 to 1"),
+    ("truncated", BOOL, "the file's bytes end early and what is there was accepted; null in rows of earlier versions"),
 )
 
 SPEECH = _view(

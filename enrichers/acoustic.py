@@ -43,6 +43,7 @@ class AcousticEnricher:
             "source_sample_rate_hz": audio.source_sample_rate,
             "source_channels": audio.source_channels,
             "tempo_bpm": tempo(audio.samples),
+            "truncated": bool(audio.truncated),
             **meter.figures(),
         }
 

@@ -79,7 +79,8 @@ def pending(run: Run, stage: Stage, candidates: Sequence[Candidate], now: dateti
     ledger = run.tables.read(stage.view, ["content_id", EVENT, CREATED, WORK_KEY])
     found = query(_PENDING, candidates=table, ledger=ledger)
     by_position = {c.position: c for c in candidates}
-    waiting = {} if run.options.get("retry") else quarantine.open_keys(run.storage)
+    accepted = ("truncated",) if run.config.accept_truncated else ()
+    waiting = {} if run.options.get("retry") else quarantine.open_keys(run.storage, without=accepted)
     work = []
     for position, key, event in zip(*(found[n].to_pylist() for n in ("position", "key", "event")), strict=True):
         candidate = by_position[position]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,14 +35,12 @@ def open_rows(storage: Storage) -> pa.Table:
     )
 
 
-def open_keys(storage: Storage) -> dict[tuple[str, str], str]:
-    """(content_id, stage) → the key of work that failed."""
+def open_keys(storage: Storage, without: Collection[str] = ()) -> dict[tuple[str, str], str]:
+    """(content_id, stage) → the key of work that failed, but for some reasons."""
     rows = open_rows(storage)
+    columns = (rows[name].to_pylist() for name in ("content_id", "stage", "reason", WORK_KEY))
     return {
-        (content, stage): key
-        for content, stage, key in zip(
-            rows["content_id"].to_pylist(), rows["stage"].to_pylist(), rows[WORK_KEY].to_pylist(), strict=True
-        )
+        (content, stage): key for content, stage, reason, key in zip(*columns, strict=True) if reason not in without
     }
 
 

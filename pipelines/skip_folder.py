@@ -37,13 +37,15 @@ class Aside:
 @dataclass
 class FolderSkips:
     """What was found in a folder: episodes in order, files that could not be read with the reason, the curves under the
-    pictures by content id, and what repeats inside music."""
+    pictures by content id, what repeats inside music, and files
+    that were accepted though they end early, with how."""
 
     episodes: list[MarkedEpisode]
     failures: list[tuple[str, str]]
     similarities: dict[str, np.ndarray] = field(default_factory=dict)
     repeats: list[dict[str, object]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)  # other files by their ending
+    truncated: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class _Heard:
     duration_s: float
     frames: Path
     silences: list[tuple[float, float, bool]]
+    truncated: str = ""
 
 
 def skip_folder(
@@ -61,6 +64,7 @@ def skip_folder(
     music: bool = False,
     curves: bool = False,
     workers: int | None = None,
+    accept_truncated: bool = False,
     limits: MediaLimits = MediaLimits(),  # noqa: B008
     told: Told = lambda label, done, total: None,
 ) -> FolderSkips:
@@ -83,7 +87,7 @@ def skip_folder(
     if not files:
         raise CatalogError(f"the folder {folder} holds no audio files{instead(aside)}")
     with scratch_folder("earmark-skips-") as scratch:  # for frames: a large catalogue need not fit into memory
-        heard, failures = _hear_all(files, scratch, workers or os.cpu_count() or 1, limits, told)
+        heard, failures = _hear_all(files, scratch, workers or os.cpu_count() or 1, limits, accept_truncated, told)
         failures = sorted([*aside.unreadable, *failures])
         recordings = [
             Recording(
@@ -124,6 +128,9 @@ def skip_folder(
             episodes.append(MarkedEpisode(r.content_id, r.path, *bound, r.show, r.title))
         found = FolderSkips(episodes, [(p.relative_to(folder).as_posix(), reason) for p, reason in failures])
         found.left_out = dict(sorted(aside.left_out.items()))
+        found.truncated = [
+            (r.content_id, one.truncated) for r, one in zip(recordings, heard, strict=True) if one.truncated
+        ]
         if curves:
             curves_of = {r.number: similarity(detector, r.number) for r in alone}
             found.similarities = {r.content_id: curves_of[heard_as[r.number]] for r in recordings}
@@ -202,7 +209,7 @@ def _show(path: Path, folder: Path) -> str:
 
 
 def _hear_all(
-    files: list[Path], scratch: Path, workers: int, limits: MediaLimits, told: Told
+    files: list[Path], scratch: Path, workers: int, limits: MediaLimits, accept_truncated: bool, told: Told
 ) -> tuple[list[_Heard], list[tuple[Path, str]]]:
     """Decodes every file once, side by side."""
     heard: list[_Heard] = []
@@ -210,7 +217,7 @@ def _hear_all(
     told("listen", 0, len(files))
     with pool_of(workers) as pool:
         for (_, path), result in pool.each(
-            lambda item: _hear(item[1], scratch / f"{item[0]}.npy", limits), enumerate(files)
+            lambda item: _hear(item[1], scratch / f"{item[0]}.npy", limits, accept_truncated), enumerate(files)
         ):
             if isinstance(result, _Heard):
                 heard.append(result)
@@ -222,13 +229,14 @@ def _hear_all(
     return heard, failures
 
 
-def _hear(path: Path, frames_path: Path, limits: MediaLimits) -> _Heard:
+def _hear(path: Path, frames_path: Path, limits: MediaLimits, accept_truncated: bool) -> _Heard:
     from catalog.identity import sha256_of
     from catalog.isolated import decode_audio
     from embedders.fingerprint import frames
     from skips.silence import silences
 
-    audio = decode_audio(path, limits=limits)
+    audio = decode_audio(path, limits, accept_truncated=accept_truncated)
     found = frames(audio.samples)
     np.save(frames_path, found, allow_pickle=False)
-    return _Heard(path, sha256_of(path), audio.duration_s, frames_path, silences(found, audio.samples))
+    silent = silences(found, audio.samples)
+    return _Heard(path, sha256_of(path), audio.duration_s, frames_path, silent, audio.truncated)

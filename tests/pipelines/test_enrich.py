@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import soundfile
 
 from core.config import Config
 from core.contracts import CONTENT_SCHEMA
@@ -88,3 +90,28 @@ def test_a_value_that_no_column_takes_is_one_contents_failure(run: Run, monkeypa
     (row,) = quarantine.open_rows(run.storage).to_pylist()
     assert (row["content_id"], row["stage"], row["reason"]) == ("b", "acoustic", "failed")
     assert planned(run) == []  # it waits in quarantine until its key changes
+
+
+def test_a_truncated_file_is_kept_once_that_is_accepted(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flagged(batch: Sequence[Any]) -> list[dict[str, Any]]:
+        return [{"duration_s": audio.duration_s, "truncated": bool(audio.truncated)} for audio in batch]
+
+    stage = Stage("acoustic", "audio", ACOUSTIC, "none", 1, flagged)
+    monkeypatch.setattr(enrich, "media_stages", lambda run: [stage])
+    for name in NAMES:
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(16_000), 16_000)
+    (tmp_path / "b.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:20_000])
+    (shard,) = planned(run)
+    enrich.run_shard(run, shard)
+    (row,) = quarantine.open_rows(run.storage).to_pylist()
+    assert (row["content_id"], row["stage"], row["reason"]) == ("b", "audio", "truncated")
+    assert planned(run) == []
+    run.config = run.config.replace(accept_truncated=True)
+    (shard,) = planned(run)
+    assert enrich.run_shard(run, shard) == {"shard": shard, "contents": 1, "failures": 0}
+    rows = run.tables.latest(ACOUSTIC, ["truncated", "duration_s"]).to_pylist()
+    assert {row["content_id"]: row["truncated"] for row in rows} == {"a": False, "b": True, "c": False}
+    assert rows[1]["duration_s"] == pytest.approx(0.62, abs=0.01)
+    assert quarantine.open_rows(run.storage).num_rows == 0 and planned(run) == []

@@ -92,3 +92,20 @@ def test_an_error_behind_the_decoder_is_one_files(folder: Path, monkeypatch: pyt
         ("a good.wav", "failed: ZeroDivisionError: surprise")
     ]
     assert {path.name for path, _ in compared.matches} == {"z good.wav"}
+
+
+def test_truncated_episodes_are_kept_where_that_is_accepted(folder: Path) -> None:
+    for path in folder.glob("*"):
+        if "good" not in path.name:
+            path.unlink()
+    path = folder / "z good.wav"
+    path.write_bytes(path.read_bytes()[:100_000])
+    refused = skip_folder(folder)
+    assert [e.content_id for e in refused.episodes] == ["a good.wav"]
+    assert reasons(refused.failures) == {"z good": "truncated"} and refused.truncated == []
+    accepted = skip_folder(folder, accept_truncated=True)
+    assert [e.content_id for e in accepted.episodes] == ["a good.wav", "z good.wav"]
+    assert accepted.episodes[1].duration_s == pytest.approx(100_000 / 2 / 16_000, abs=0.01)
+    assert accepted.failures == []
+    ((name, detail),) = accepted.truncated
+    assert name == "z good.wav" and "bytes short" in detail
