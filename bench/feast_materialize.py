@@ -94,7 +94,7 @@ def redis_rows(home: Path, data: Path, view: str, rows: int, rounds: int) -> lis
 
 def parts_of_client() -> dict[tuple[Any, str], str]:
     """What a client's time is told apart by."""
-    from feature_repo.plugins import engine
+    from feature_repo.plugins import part_rows
     from feature_repo.plugins.online import redis_store
     from feature_repo.plugins.online.wire import Wire
     from feature_repo.plugins.parquet import Layout
@@ -108,8 +108,8 @@ def parts_of_client() -> dict[tuple[Any, str], str]:
         (Wire, "arrays_of"): looking,
         (redis_store, "hmget"): looking,
         (redis_store, "online_versions"): looking,
-        (engine, "_encode"): "encoding values",
-        (engine, "_latest"): "comparing keys",
+        (part_rows, "encode"): "encoding values",
+        (part_rows, "latest"): "comparing keys",
         (Layout, "batches"): "scan",
     }
 
@@ -121,14 +121,16 @@ def scan(data: Path, view: str) -> None:
 
 def prebuilt(store: Any, view: Any) -> list[tuple[bytes, int]]:
     """The HSETs of all rows, in pieces with the number of their replies."""
-    from feature_repo.plugins import engine
+    from feature_repo.plugins import part_rows
     from feature_repo.plugins.online.redis_commands import write_commands
+    from feature_repo.plugins.parquet import read_layout
+    from feature_repo.plugins.sources import resolve
 
-    work = engine._work(store.config, view, store._get_provider().online_store.key_suffix(store.config))
-    layout = engine.read_layout(engine.resolve(view.batch_source, None))
+    work = part_rows.work_of(store.config, view, store._get_provider().online_store.key_suffix(store.config))
+    layout = read_layout(resolve(view.batch_source, None))
     made = []
-    for window, _ in engine._windows(layout, 1 << 40):
-        for rows, _ in engine._batches(layout, window, work):
+    for window, _ in part_rows.windows(layout, 1 << 40):
+        for rows, _ in part_rows.batches(layout, window, work):
             assert rows is not None
             size = max(1, PIECE * len(rows) // max(1, int(rows.values.lengths.sum()) * 3))
             for first in range(0, len(rows), size):

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from core.errors import ConfigError
+from core.errors import ConfigError, EarmarkError
 from core.features import CONTENT_ENTITY
-from feature_repo.plugins.engine import EarmarkEngine
+from feature_repo.plugins.engine import EarmarkEngine, failures
 from feature_repo.plugins.online.response import FastReads
 from feature_repo.plugins.online.views import plan_view
 
@@ -29,14 +29,23 @@ def materialise(store: Any, progress: Progress | None = None, *, again: bool = F
     """Writes what is new online, or everything `again`; returns rows written, of each view that had something new.
     `progress` is told the view, some rows that are done, and how many there are.
 
-    Repeat it to resume: what is online already is not written twice. Raises `StorageError`.
+    Repeat it to resume: what is online already is not written twice. A view that fails does not stop the others; the
+    error is raised at the end. Raises `StorageError`, `ConfigError`.
     """
     engine = _engine(store)
-    written = {}
+    written: dict[str, int] = {}
+    failed: list[tuple[str, Exception]] = []
     for view in _views(store, engine):
-        if again or engine.unseen(view):
-            steps = _Steps(view.name, progress)
-            written[view.name] = engine.materialise(view, again=again, expect=steps.expect, progress=steps.advance)
+        steps = _Steps(view.name, progress)
+        try:
+            if again or engine.unseen(view):
+                written[view.name] = engine.materialise(view, again=again, expect=steps.expect, progress=steps.advance)
+        except EarmarkError as error:
+            failed.append((view.name, error))
+    if len(failed) == 1:
+        raise failed[0][1]
+    if failed:
+        raise failures(failed)
     return written
 
 

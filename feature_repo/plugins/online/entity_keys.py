@@ -53,13 +53,29 @@ class KeyLayout:
         self._sorted = sorted(range(len(names)), key=lambda n: names[n])
 
     def keys(self, columns: Sequence[Any], suffix: bytes = b"") -> Keys:
-        """Keys of rows, given the join keys' columns, lists of Python values or Arrow arrays, in the order of the
-        names. Raises `StorageError` as `block` does, and Arrow's own error for values that are of no one type."""
+        """Keys of rows to read, given the join keys' columns, lists of Python values or Arrow arrays, in the order of
+        the names. A row with a null has the empty key, under which nothing is stored. Raises `StorageError` as `block`
+        does, and Arrow's own error for values that are of no one type."""
         if len(columns[0]) <= FEW:
             values = self._few(columns, suffix)
             if values is not None:
                 return Keys(values)
-        return Keys(block=self.block([arrow_of(column) for column in columns], suffix))
+        arrays = [arrow_of(column) for column in columns]
+        if not any(array.null_count for array in arrays):
+            return Keys(block=self.block(arrays, suffix))
+        return self._beside_nulls(arrays, suffix)
+
+    def _beside_nulls(self, columns: Sequence[pa.Array], suffix: bytes) -> Keys:
+        """The keys of the rows without a null, and empty ones for the others."""
+        rows = len(columns[0])
+        present = np.ones(rows, bool)
+        for column in columns:
+            if len(column) == rows:  # `block` refuses others
+                present &= np.asarray(column.is_valid())
+        mask = pa.array(present)
+        kept = [column.filter(mask) if len(column) == rows else column for column in columns]
+        values = iter(self.block(kept, suffix).values(0))
+        return Keys([(next(values) or b"") if there else b"" for there in present.tolist()])
 
     def block(self, columns: Sequence[pa.Array], suffix: bytes = b"") -> Block:
         """The same of Arrow columns as a block of one column. Raises `StorageError` for a null, a value of another

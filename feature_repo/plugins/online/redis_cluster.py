@@ -23,13 +23,14 @@ from feature_repo.plugins.online.redis_commands import (
     stamped,
     time_fields,
 )
-from feature_repo.plugins.online.rows import Found, Rows
+from feature_repo.plugins.online.rows import Found, Rows, latest_in_force_us
 from feature_repo.plugins.online.values import Block, block_of
 from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan
 from feature_repo.plugins.online.wire import Moved, borrow, bulk
 
 # KEYS: the row. ARGV: event and created as decimal microseconds, again (0 or 1), key TTL in seconds (0: none), what the
-# row's features are (write or remove), then `_ts`, its bytes, `_tc`, its bytes, field, value, …
+# row's features are (write or remove), the latest time that a row in force may have, then `_ts`, its bytes, `_tc`, its
+# bytes, field, value, …
 # Lua's numbers are exact to 2^53 microseconds, which is the year 2255.
 SCRIPT = b"""
 local function varint(s, i)
@@ -65,27 +66,30 @@ local function little(s, from)
   end
   return negative and -value - 1 or value
 end
-local held = redis.call('HMGET', KEYS[1], ARGV[6], ARGV[8])
+local held = redis.call('HMGET', KEYS[1], ARGV[7], ARGV[9])
 if held[1] then
   local event, created = event_of(held[1]), nil
   if held[2] and #held[2] == 16 and little(held[2], 1) == event then created = little(held[2], 9) end
   local mine, made = tonumber(ARGV[1]), ARGV[2] ~= '' and tonumber(ARGV[2]) or nil
-  if mine < event then return 0 end
-  if mine == event and made and created then
-    if made < created or (made == created and ARGV[3] == '0') then return 0 end
+  if event <= tonumber(ARGV[6]) then
+    if mine < event then return 0 end
+    if mine == event and made and created then
+      if made < created or (made == created and ARGV[3] == '0') then return 0 end
+    end
   end
 end
 if ARGV[5] == 'remove' then
   local fields = {}
-  for i = 10, #ARGV, 2 do fields[#fields + 1] = ARGV[i] end
+  for i = 11, #ARGV, 2 do fields[#fields + 1] = ARGV[i] end
   redis.call('HDEL', KEYS[1], unpack(fields))
-  redis.call('HSET', KEYS[1], unpack(ARGV, 6, 9))
+  redis.call('HSET', KEYS[1], unpack(ARGV, 7, 10))
 else
-  redis.call('HSET', KEYS[1], unpack(ARGV, 6))
+  redis.call('HSET', KEYS[1], unpack(ARGV, 7))
 end
 if ARGV[4] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[4]) end
 return 1
 """
+LEADING = 6  # arguments before the fields
 SCRIPT_SHA = hashlib.sha1(SCRIPT).hexdigest().encode()
 
 
@@ -128,15 +132,15 @@ class ClusterBatch:
         values = cut(rows.values, first, last).columns(columns)
         if removed:
             values = Block(values.data, values.starts, np.zeros_like(values.lengths))
-        # The five leading arguments stand behind the key without a name of their own.
+        # The leading arguments stand behind the key without a name of their own.
         shift = leading.data.size
         block = Block(
             np.concatenate([leading.data, times.data]),
             np.concatenate([leading.starts, times.starts + shift]),
             np.concatenate([leading.lengths, times.lengths]),
         )
-        head = b"*%d\r\n" % (3 + 1 + 5 + 2 * len(fields)) + bulk(b"EVALSHA") + bulk(SCRIPT_SHA) + bulk(b"1")
-        named = [b""] * 5 + [bulk(field) for field in fields]
+        head = b"*%d\r\n" % (3 + 1 + LEADING + 2 * len(fields)) + bulk(b"EVALSHA") + bulk(SCRIPT_SHA) + bulk(b"1")
+        named = [b""] * LEADING + [bulk(field) for field in fields]
         return rowwise(head, keys, named, block, values, chosen)
 
     def _leading(self, first: int, last: int, removed: bool) -> Block:
@@ -149,6 +153,7 @@ class ClusterBatch:
                 [b"1" if self._again else b"0"] * count,
                 [b"%d" % (self._ttl_s or 0)] * count,
                 [b"remove" if removed else b"write"] * count,
+                [b"%d" % latest_in_force_us()] * count,
             ]
         )
 

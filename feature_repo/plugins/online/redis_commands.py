@@ -9,6 +9,7 @@ from feast.infra.online_stores.helpers import _mmh3
 
 from feature_repo.plugins.online import kernels
 from feature_repo.plugins.online.entity_keys import FEW, Keys
+from feature_repo.plugins.online.redis_keys import plain_key
 from feature_repo.plugins.online.rows import Found, Rows
 from feature_repo.plugins.online.values import Block, Writer
 from feature_repo.plugins.online.views import ViewPlan
@@ -18,25 +19,22 @@ NOTHING = Block(np.empty(0, np.uint8), np.empty((0, 0), np.int64), np.empty((0, 
 _NO_TAILS = np.zeros(1, np.int64)
 
 
-def ledger_key(plan: ViewPlan) -> bytes:
-    return f"earmark:parts:{plan.project}:{plan.name}".encode()
-
-
 def counter_key(plan: ViewPlan) -> bytes:
-    """Counts pushes to the view."""
-    return f"earmark:pushes:{plan.project}:{plan.name}".encode()
+    return plain_key("pushes", plan.project, plan.name)
 
 
 def writer_key(plan: ViewPlan) -> bytes:
-    """A hash whose field `t` names the materialisation that began last: it alone may watch the counter of pushes and
-    not the rows. Everybody else watches the rows, and raises the counter."""
-    return f"earmark:writer:{plan.project}:{plan.name}".encode()
+    return plain_key("writer", plan.project, plan.name)
 
 
 def field_names(plan: ViewPlan) -> list[bytes]:
     if "redis fields" not in plan.prepared:
-        plan.prepared["redis fields"] = [_mmh3(f"{plan.name}:{feature}") for feature in plan.features]
+        plan.prepared["redis fields"] = fields_of(plan.name, plan.features)
     return list(plan.prepared["redis fields"])
+
+
+def fields_of(view: str, features: Sequence[str]) -> list[bytes]:
+    return [_mmh3(f"{view}:{feature}") for feature in features]
 
 
 def version_field(plan: ViewPlan) -> bytes:

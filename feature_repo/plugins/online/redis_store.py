@@ -8,36 +8,47 @@ again replaces the one of an equal event. A row is one HSET: it is never seen ha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from feast import FeatureView, RepoConfig
-from feast.infra.online_stores.helpers import _redis_key_prefix
+from feast import RepoConfig
+from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig, RedisType
 from pydantic import StrictStr
 
+from feature_repo.plugins.online.definition import Definition, Ledger
 from feature_repo.plugins.online.entity_keys import Keys
 from feature_repo.plugins.online.faults import patiently
+from feature_repo.plugins.online.pending import PendingRow
+from feature_repo.plugins.online.pushes import ReadsAndPushes
 from feature_repo.plugins.online.redis_cluster import ClusterBatch, read_cluster
 from feature_repo.plugins.online.redis_commands import (
     counter_key,
     cut,
     field_names,
+    fields_of,
     found_rows,
     hmget,
-    ledger_key,
     online_versions,
     reads,
     version_field,
     write_commands,
     writer_key,
 )
-from feature_repo.plugins.online.response import FastReads
-from feature_repo.plugins.online.rows import Found, Rows, rows_of_protos
+from feature_repo.plugins.online.redis_keys import (
+    SCAN_COUNT,
+    in_pieces,
+    ledger_key,
+    own_keys,
+    pending_key,
+    plain_key,
+    plain_pattern,
+)
+from feature_repo.plugins.online.rows import Found, Rows, in_force
 from feature_repo.plugins.online.values import Block
-from feature_repo.plugins.online.views import ViewPlan, plan_view
+from feature_repo.plugins.online.views import ViewPlan
 from feature_repo.plugins.online.wire import Wire, borrow, command
 
 BATCH_BYTES = 1 << 20  # of values written between two looks at what is online
@@ -52,7 +63,7 @@ class EarmarkRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """How long writing and reading are tried again while Redis cannot be reached, in seconds."""
 
 
-class EarmarkRedisOnlineStore(FastReads, RedisOnlineStore):
+class EarmarkRedisOnlineStore(ReadsAndPushes, RedisOnlineStore):
     """Redis, with batched reads and writes that make no Python object a value."""
 
     @staticmethod
@@ -63,19 +74,6 @@ class EarmarkRedisOnlineStore(FastReads, RedisOnlineStore):
     def key_suffix(self, config: RepoConfig) -> bytes:
         """What follows the serialized entity key in a Redis key."""
         return config.project.encode()
-
-    def online_write_batch(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        data: list[Any],
-        progress: Callable[[int], Any] | None,
-    ) -> None:
-        plan = plan_view(config, table)
-        rows = rows_of_protos(plan, data, self.key_suffix(config))
-        self.write_rows(config, plan, rows, pushed=True)
-        if progress:
-            progress(len(data))
 
     def write_rows(
         self, config: RepoConfig, plan: ViewPlan, rows: Rows, *, pushed: bool = False, again: bool = False
@@ -112,58 +110,159 @@ class EarmarkRedisOnlineStore(FastReads, RedisOnlineStore):
         """The rows of each view's keys, all in one round trip. Raises `StorageError`."""
         client, options = self._get_client(config.online_store), config.online_store
         if options.redis_type == RedisType.redis_cluster:
-            return patiently(options, read_cluster, client, plans, keys)
+            return [in_force(found) for found in patiently(options, read_cluster, client, plans, keys)]
         requests = [reads(plan, k) for plan, k in zip(plans, keys, strict=True)]
         shapes = [(len(plan.features) + 1, len(k)) for plan, k in zip(plans, keys, strict=True)]
 
         def once() -> list[Found]:
             with borrow(client) as wire:
                 wire.send(*requests)
-                return [found_rows(block) for block in wire.arrays_of(shapes)]
+                return [in_force(found_rows(block)) for block in wire.arrays_of(shapes)]
 
         return patiently(options, once)
 
     def forget(self, config: RepoConfig, plan: ViewPlan, keys: Block) -> None:
-        """Takes the rows of these keys away. Raises `StorageError`."""
+        """Takes the rows of these keys away, pending ones included. Raises `StorageError`."""
         client = self._get_client(config.online_store)
         fields = [*field_names(plan), b"_ts:" + plan.name.encode(), version_field(plan)]
+        gone = [key or b"" for key in keys.values(0)]
 
         def once() -> None:
             with client.pipeline(transaction=False) as pipeline:
-                for key in keys.values(0):
+                for key in gone:
                     pipeline.hdel(key, *fields)
                 pipeline.execute()
 
         patiently(config.online_store, once)
+        names = set(gone)
+        self.release(config, plan, [row for row in self.held(config, plan) if row.key in names])
 
-    def ledger(self, config: RepoConfig, plan: ViewPlan) -> set[str]:
+    def ledger(self, config: RepoConfig, plan: ViewPlan) -> Ledger:
         """The part files whose rows are online; kept beside the rows, so that who loses the rows loses it too."""
-        client = self._get_client(config.online_store)
-        return {one.decode() for one in patiently(config.online_store, client.smembers, ledger_key(plan))}
+        client, key = self._get_client(config.online_store), ledger_key(plan.project, plan.name, plan.join_keys)
+        text = patiently(config.online_store, client.get, plain_key("definition", plan.project, plan.name))
+        parts = {}
+        for field, value in patiently(config.online_store, client.hgetall, key).items():
+            if field.startswith(PART):
+                digest, _, due_us = value.decode().partition(" ")
+                parts[field[len(PART) :].decode()] = digest, int(due_us) if due_us else None
+        state, _, written = text.decode().partition(" ") if text else ("", "", "")
+        return Ledger(Definition.parse(written), state != PARTLY, parts)
 
-    def note(self, config: RepoConfig, plan: ViewPlan, parts: Sequence[str], gone: Sequence[str] = ()) -> None:
-        """Adds part files to the ledger, and takes those away that no longer exist."""
+    def begin(self, config: RepoConfig, plan: ViewPlan, definition: Definition, is_whole: bool) -> None:
+        """Takes `definition` for the view's, and notes whether all rows are online as it reads them. Rows of a
+        definition with other rows are removed: neither their keys nor their times mean what those of the new ones
+        do."""
         client = self._get_client(config.online_store)
+        earlier = self.ledger(config, plan).definition
+        if earlier and earlier.has_other_rows_than(definition):
+            features = sorted({*earlier.feature_names, *plan.features})
+            patiently(config.online_store, self._clear, client, plan.project, plan.name, earlier.join_keys, features)
+        name = plain_key("definition", plan.project, plan.name)
+        value = f"{WHOLE if is_whole else PARTLY} {definition.text}"
+        patiently(config.online_store, client.set, name, value.encode())
+
+    def note(
+        self,
+        config: RepoConfig,
+        plan: ViewPlan,
+        definition: Definition,
+        parts: Mapping[str, int | None],
+        gone: Sequence[str] = (),
+    ) -> None:
+        """Adds part files, read under `definition`, to the ledger with the time at which rows that were held back are
+        due, and takes those away that no longer exist."""
+        client, key = self._get_client(config.online_store), ledger_key(plan.project, plan.name, plan.join_keys)
+        values: dict[bytes, bytes] = {
+            PART + part.encode(): f"{definition.digest} {'' if due is None else due}".encode()
+            for part, due in parts.items()
+        }
 
         def once() -> None:
-            if parts:
-                client.sadd(ledger_key(plan), *parts)
+            if values:
+                client.hset(key, mapping={b"_ts:" + plan.name.encode(): b"", **values})
             if gone:
-                client.srem(ledger_key(plan), *gone)
+                client.hdel(key, *(PART + part.encode() for part in gone))
 
         patiently(config.online_store, once)
 
-    def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
-        super().delete_table(config, table)
-        plan = plan_view(config, table)
+    def hold(self, config: RepoConfig, plan: ViewPlan, rows: Sequence[PendingRow]) -> None:
+        client, key = self._get_client(config.online_store), pending_key(plan.project, plan.name, plan.join_keys)
+        values = {_pending_field(row): row.pack() for row in rows}
+        patiently(config.online_store, lambda: client.hset(key, mapping={b"_ts:" + plan.name.encode(): b"", **values}))
+
+    def held(self, config: RepoConfig, plan: ViewPlan) -> list[PendingRow]:
+        client, key = self._get_client(config.online_store), pending_key(plan.project, plan.name, plan.join_keys)
+        fields = patiently(config.online_store, client.hgetall, key)
+        return [PendingRow.unpack(value) for name, value in fields.items() if name.startswith(PART)]
+
+    def release(self, config: RepoConfig, plan: ViewPlan, rows: Sequence[PendingRow]) -> None:
+        client, key = self._get_client(config.online_store), pending_key(plan.project, plan.name, plan.join_keys)
+        if rows:
+            patiently(config.online_store, client.hdel, key, *map(_pending_field, rows))
+
+    def check(self, config: RepoConfig) -> None:
+        """Raises `StorageError` in plain words where Redis cannot be reached or does not let us in."""
+        options = config.online_store.model_copy(update={"retry_seconds": CHECK_SECONDS})
+        patiently(options, lambda: self._get_client(config.online_store).ping())
+
+    def update(self, config: RepoConfig, tables_to_delete: Sequence[Any], *rest: Any, **named: Any) -> None:
+        super().update(config, tables_to_delete, *rest, **named)
+        if config.online_store.full_scan_for_deletion:
+            return
+        for table in tables_to_delete:  # the rows stay, but nothing may take them for those of a later view
+            name = compute_versioned_name(table, config.registry.enable_online_feature_view_versioning)
+            place = config.project, name, list(table.join_keys)
+            client = self._get_client(config.online_store)
+            for key in (ledger_key(*place), pending_key(*place)):
+                patiently(config.online_store, client.delete, key)
+
+    def delete_table(self, config: RepoConfig, table: Any) -> None:
+        """Removes the rows of a view, and what is kept beside them. It needs the names of the view alone."""
+        name = compute_versioned_name(table, config.registry.enable_online_feature_view_versioning)
+        client, project = self._get_client(config.online_store), config.project
+        text = patiently(config.online_store, client.get, plain_key("definition", project, name))
+        earlier = Definition.parse(text.decode().partition(" ")[2] if text else None)
+        features = sorted({*(earlier.feature_names if earlier else ()), *(f.name for f in table.features)})
+        for join_keys in {tuple(sorted(table.join_keys)), tuple(sorted(earlier.join_keys if earlier else ()))} - {()}:
+            patiently(config.online_store, self._clear, client, project, name, join_keys, features)
+        for kind in ("definition", "pushes", "writer"):
+            patiently(config.online_store, client.delete, plain_key(kind, project, name))
+
+    def _clear(self, client: Any, project: str, name: str, join_keys: Sequence[str], features: Sequence[str]) -> None:
+        """Removes the view's fields from every row of the project with these join keys."""
+        own, ours = b"_ts:" + name.encode(), [*fields_of(name, features), f"_tc:{name}".encode()]
+        views = in_pieces(client, own_keys(client, project, join_keys), lambda pipeline, key: pipeline.hkeys(key))
+        rows = ((key, {f for f in fields if f.startswith(b"_ts:")}) for key, fields in views)
+        gone = [(key, stamps == {own}) for key, stamps in rows if own in stamps]
+        alone = dict(gone)
+        for _ in in_pieces(
+            client,
+            iter(alone),
+            lambda pipeline, key: pipeline.delete(key) if alone[key] else pipeline.hdel(key, own, *ours),
+        ):
+            pass
+
+    def teardown(self, config: RepoConfig, tables: Sequence[Any], entities: Sequence[Any]) -> None:
+        """Removes every row of the project and what is kept beside them; other projects' keys are left alone."""
         client = self._get_client(config.online_store)
-        for own in (ledger_key(plan), counter_key(plan), writer_key(plan)):
-            client.delete(own)
-        pattern = _redis_key_prefix(list(plan.join_keys)) + b"*" + config.project.encode()
-        with client.pipeline(transaction=False) as pipeline:
-            for key in client.scan_iter(pattern):
-                pipeline.hdel(key, version_field(plan))
-            pipeline.execute()
+
+        def once() -> None:
+            plain = client.scan_iter(plain_pattern(config.project), count=SCAN_COUNT)
+            for keys in (own_keys(client, config.project), plain):
+                for _ in in_pieces(client, keys, lambda pipeline, key: pipeline.delete(key)):
+                    pass
+
+        patiently(config.online_store, once)
+
+
+WHOLE, PARTLY = "whole", "partly"
+PART = b"part:"  # prefix of the fields of the ledger and of the pending rows
+CHECK_SECONDS = 1.0  # for which `check` tries again
+
+
+def _pending_field(row: PendingRow) -> bytes:
+    return PART + b"%d:" % row.event_us + row.key
 
 
 class _Batch:

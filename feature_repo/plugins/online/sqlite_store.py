@@ -1,7 +1,8 @@
 """Feast's SQLite layout, written and read in bulk.
 
-Rows stand in Feast's own tables, so that its clients read them and write beside us. Two tables more: event and created
-time of each row in microseconds (Feast keeps whole seconds), and the part files that were materialised.
+Rows stand in Feast's own tables, so that its clients read them and write beside us. Tables more: event and created
+time of each row in microseconds (Feast keeps whole seconds), the part files that were materialised and under which
+definition of the view, and rows that were pushed before their time.
 """
 
 from __future__ import annotations
@@ -9,23 +10,29 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from feast import FeatureView, RepoConfig
+from feast import RepoConfig
+from feast.infra.online_stores.helpers import compute_table_id, extract_text_and_num
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 
 from core.errors import StorageError
-from feature_repo.ledger import PARTS
+from feature_repo.ledger import LEDGER, PENDING
+from feature_repo.plugins.online.definition import Definition, Ledger, define
 from feature_repo.plugins.online.entity_keys import Keys
-from feature_repo.plugins.online.response import FastReads
-from feature_repo.plugins.online.rows import Found, Rows, rows_of_protos
+from feature_repo.plugins.online.messages import parse
+from feature_repo.plugins.online.pending import PendingRow
+from feature_repo.plugins.online.pushes import ReadsAndPushes
+from feature_repo.plugins.online.rows import Found, Rows, in_force
 from feature_repo.plugins.online.sqlite_reads import read
 from feature_repo.plugins.online.sqlite_tables import (
+    DEFINITIONS,
+    has_rows_trigger,
     own_tables,
     quoted,
     stamp_of,
@@ -35,7 +42,7 @@ from feature_repo.plugins.online.sqlite_tables import (
     versions_name,
 )
 from feature_repo.plugins.online.values import Block, Kind, decode
-from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan, plan_view
+from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan
 
 CACHE_KIB = 128 * 1024  # pages held while writing; a B-tree that does not fit is read back at every insert
 
@@ -50,58 +57,70 @@ class EarmarkSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
     """How long another process's lock is waited for, in seconds."""
 
 
-class EarmarkSqliteOnlineStore(FastReads, SqliteOnlineStore):
+class EarmarkSqliteOnlineStore(ReadsAndPushes, SqliteOnlineStore):
     """SQLite, with batched reads and writes, and a connection a thread."""
 
     def __init__(self) -> None:
         self._own = threading.local()
 
     def _get_conn(self, config: RepoConfig) -> sqlite3.Connection:
-        held: dict[Any, sqlite3.Connection] = self._own.__dict__.setdefault("connections", {})
+        open_: dict[Any, _Open] = self._own.__dict__.setdefault("connections", {})
         key = (config.repo_path, config.online_store.path, os.getpid())  # a connection must not cross a fork
-        if key not in held:
-            path = self._get_db_path(config)
+        path = self._get_db_path(config)
+        known = open_.get(key)
+        if known is not None and known.file != _file(path):  # deleted or replaced: ours would be a file without a name
+            known.connection.close()
+            known = None
+        if known is None:
             with sqlite_errors(path):
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 connection = sqlite3.connect(path, timeout=config.online_store.lock_timeout_seconds)
                 connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
                 connection.execute("PRAGMA synchronous = NORMAL")
-                held[key] = connection
-        return held[key]
+                known = open_[key] = _Open(connection, _file(path))
+        return known.connection
 
-    def update(self, config: RepoConfig, *arguments: Any, **named: Any) -> None:
+    def update(
+        self,
+        config: RepoConfig,
+        tables_to_delete: Sequence[Any],
+        tables_to_keep: Sequence[Any],
+        *rest: Any,
+        **named: Any,
+    ) -> None:
         with sqlite_errors(self._get_db_path(config)):
-            super().update(config, *arguments, **named)
             connection = self._get_conn(config)
-            deleted = named.get("tables_to_delete", arguments[0] if arguments else ())
-            for table in deleted:
-                self._drop(connection, table_name(plan_view(config, table)))
+            super().update(config, tables_to_delete, tables_to_keep, *rest, **named)
+            own_tables(connection, None)
+            for table in tables_to_delete:
+                self._drop(connection, _table(config, table))
+            for table in tables_to_keep:
+                if getattr(table, "batch_source", None) is not None:
+                    self._forget_other_definitions(connection, _table(config, table), define(config, table))
             connection.commit()
 
     def _drop(self, connection: sqlite3.Connection, name: str) -> None:
         connection.execute(f"DROP TABLE IF EXISTS {quoted(versions_name(name))}")
-        own_tables(connection, None)
-        connection.execute(f"DELETE FROM {PARTS} WHERE view = ?", (name,))
+        for table in (LEDGER, DEFINITIONS, PENDING):
+            connection.execute(f"DELETE FROM {table} WHERE view = ?", (name,))
+
+    def _forget_other_definitions(self, connection: sqlite3.Connection, name: str, definition: Definition) -> None:
+        """Parts that were read under another definition; whoever reads the ledger without Feast must not count them."""
+        query = f"DELETE FROM {LEDGER} WHERE view = ? AND definition != ?"
+        connection.execute(query, (name, definition.digest))
 
     def teardown(self, config: RepoConfig, tables: Any, entities: Any) -> None:
-        for connection in self._own.__dict__.pop("connections", {}).values():
-            connection.close()
+        for known in self._own.__dict__.pop("connections", {}).values():
+            known.connection.close()
         path = self._get_db_path(config)
         super().teardown(config, tables, entities)
         for suffix in ("-wal", "-shm"):
             Path(path + suffix).unlink(missing_ok=True)
 
-    def online_write_batch(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        data: list[Any],
-        progress: Callable[[int], Any] | None,
-    ) -> None:
-        plan = plan_view(config, table)
-        self.write_rows(config, plan, rows_of_protos(plan, data))
-        if progress:
-            progress(len(data))
+    def check(self, config: RepoConfig) -> None:
+        """Raises `StorageError` where the file cannot be opened."""
+        with sqlite_errors(self._get_db_path(config)):
+            self._get_conn(config).execute("SELECT 1")
 
     def write_rows(
         self, config: RepoConfig, plan: ViewPlan, rows: Rows, *, pushed: bool = False, again: bool = False
@@ -140,34 +159,112 @@ class EarmarkSqliteOnlineStore(FastReads, SqliteOnlineStore):
         """The rows of each view's keys. Raises `StorageError`."""
         connection = self._get_conn(config)
         try:
-            return [read(connection, plan, some) for plan, some in zip(plans, keys, strict=True)]
+            return [in_force(read(connection, plan, some)) for plan, some in zip(plans, keys, strict=True)]
         except (sqlite3.Error, OSError) as error:
             raise explained(self._get_db_path(config), error) from error
 
     def forget(self, config: RepoConfig, plan: ViewPlan, keys: Block) -> None:
-        """Takes the rows of these keys away. Raises `StorageError`."""
+        """Takes the rows of these keys away, pending ones included. Raises `StorageError`."""
         connection, name = self._get_conn(config), table_name(plan)
         gone = [(key,) for key in keys.values(0)]
         with sqlite_errors(self._get_db_path(config)), connection:
             own_tables(connection, name)
             for table in (name, versions_name(name)):
                 connection.executemany(f"DELETE FROM {quoted(table)} WHERE entity_key = ?", gone)
+            pending = f"DELETE FROM {PENDING} WHERE view = ? AND entity_key = ?"
+            connection.executemany(pending, [(name, key) for (key,) in gone])
 
-    def ledger(self, config: RepoConfig, plan: ViewPlan) -> set[str]:
+    def ledger(self, config: RepoConfig, plan: ViewPlan) -> Ledger:
         """The part files whose rows are online; kept beside the rows, so that who loses the rows loses it too."""
-        connection = self._get_conn(config)
-        with sqlite_errors(self._get_db_path(config)), connection:
-            own_tables(connection, None)
-            found = connection.execute(f"SELECT part FROM {PARTS} WHERE view = ?", (table_name(plan),))
-            return {row[0] for row in found}
-
-    def note(self, config: RepoConfig, plan: ViewPlan, parts: Sequence[str], gone: Sequence[str] = ()) -> None:
-        """Adds part files to the ledger, and takes those away that no longer exist."""
         connection, name = self._get_conn(config), table_name(plan)
         with sqlite_errors(self._get_db_path(config)), connection:
             own_tables(connection, None)
-            connection.executemany(f"INSERT OR IGNORE INTO {PARTS} VALUES (?, ?)", [(name, part) for part in parts])
-            connection.executemany(f"DELETE FROM {PARTS} WHERE view = ? AND part = ?", [(name, p) for p in gone])
+            query = f"SELECT definition, is_whole FROM {DEFINITIONS} WHERE view = ?"
+            text, is_whole = connection.execute(query, (name,)).fetchone() or (None, True)
+            parts = {}
+            if has_rows_trigger(connection, name):
+                query = f"SELECT part, definition, due_us FROM {LEDGER} WHERE view = ?"
+                parts = {part: (digest, due_us) for part, digest, due_us in connection.execute(query, (name,))}
+            return Ledger(Definition.parse(text), bool(is_whole), parts)
+
+    def begin(self, config: RepoConfig, plan: ViewPlan, definition: Definition, is_whole: bool) -> None:
+        """Takes `definition` for the view's, and notes whether all rows are online as it reads them. Rows of a
+        definition with other rows are removed: neither their keys nor their times mean what those of the new ones
+        do."""
+        earlier = self.ledger(config, plan).definition
+        connection, name = self._get_conn(config), table_name(plan)
+        with sqlite_errors(self._get_db_path(config)), connection:
+            own_tables(connection, name)
+            if earlier and earlier.has_other_rows_than(definition):
+                for table in (name, versions_name(name)):
+                    connection.execute(f"DELETE FROM {quoted(table)}")
+                for table in (LEDGER, PENDING):
+                    connection.execute(f"DELETE FROM {table} WHERE view = ?", (name,))
+            connection.execute(
+                f"INSERT OR REPLACE INTO {DEFINITIONS} VALUES (?, ?, ?)", (name, definition.text, is_whole)
+            )
+
+    def note(
+        self,
+        config: RepoConfig,
+        plan: ViewPlan,
+        definition: Definition,
+        parts: Mapping[str, int | None],
+        gone: Sequence[str] = (),
+    ) -> None:
+        """Adds part files, read under `definition`, to the ledger with the time at which rows that were held back are
+        due, and takes those away that no longer exist."""
+        connection, name = self._get_conn(config), table_name(plan)
+        rows = [(name, part, definition.digest, due_us) for part, due_us in parts.items()]
+        with sqlite_errors(self._get_db_path(config)), connection:
+            own_tables(connection, name)
+            connection.executemany(f"INSERT OR REPLACE INTO {LEDGER} VALUES (?, ?, ?, ?)", rows)
+            connection.executemany(f"DELETE FROM {LEDGER} WHERE view = ? AND part = ?", [(name, p) for p in gone])
+
+    def hold(self, config: RepoConfig, plan: ViewPlan, rows: Sequence[PendingRow]) -> None:
+        connection, name = self._get_conn(config), table_name(plan)
+        with sqlite_errors(self._get_db_path(config)), connection:
+            own_tables(connection, name)
+            connection.executemany(
+                f"INSERT OR REPLACE INTO {PENDING} VALUES (?, ?, ?, ?)",
+                [(name, row.key, row.event_us, row.pack()) for row in rows],
+            )
+
+    def held(self, config: RepoConfig, plan: ViewPlan) -> list[PendingRow]:
+        connection, name = self._get_conn(config), table_name(plan)
+        with sqlite_errors(self._get_db_path(config)):
+            try:
+                found = connection.execute(f"SELECT row FROM {PENDING} WHERE view = ?", (name,)).fetchall()
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):  # nothing of ours was written yet
+                    return []
+                raise
+        return [PendingRow.unpack(data) for (data,) in found]
+
+    def release(self, config: RepoConfig, plan: ViewPlan, rows: Sequence[PendingRow]) -> None:
+        connection, name = self._get_conn(config), table_name(plan)
+        query = f"DELETE FROM {PENDING} WHERE view = ? AND entity_key = ? AND event_us = ?"
+        with sqlite_errors(self._get_db_path(config)), connection:
+            connection.executemany(query, [(name, row.key, row.event_us) for row in rows])
+
+
+class _Open(NamedTuple):
+    """A connection, and the file that it was opened on."""
+
+    connection: sqlite3.Connection
+    file: tuple[int, int] | None
+
+
+def _file(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _table(config: RepoConfig, view: Any) -> str:
+    return compute_table_id(config.project, view, config.registry.enable_online_feature_view_versioning)
 
 
 @contextmanager
@@ -206,7 +303,7 @@ def _versions(
         return event, created, found
     ask = (
         f"SELECT v.event_us, v.created_us, m.event_ts FROM (SELECT ? AS k) LEFT JOIN {own} v ON v.entity_key = k "
-        f"LEFT JOIN (SELECT event_ts FROM {main} WHERE entity_key = ? LIMIT 1) m"
+        f"LEFT JOIN (SELECT max(event_ts) AS event_ts FROM {main} WHERE entity_key = ?) m"
     )
     for row, key in enumerate(keys):
         event_us, created_us, stamp = connection.execute(ask, (key, key)).fetchone()
@@ -262,7 +359,10 @@ def _each(values: Sequence[Any], times: int) -> Iterator[Any]:
 
 def _texts(column: Block, kind: Kind, live: np.ndarray) -> list[str | None]:
     """Feast's text form of scalars (its document search reads it); None of everything else."""
-    if kind.way.endswith("lists") or kind.field in (1, 8):  # bytes and timestamps have none
+    if kind.way == "messages" or kind.way.endswith("lists") or kind.field in (1, 8):  # bytes and timestamps have none
         return [None] * live.size
     chosen = Block(column.data, column.starts[:, live], column.lengths[:, live])
-    return [None if value is None else str(value) for value in decode(chosen, kind).to_pylist()]
+    try:
+        return [None if value is None else str(value) for value in decode(chosen, kind).to_pylist()]
+    except StorageError:  # a client may push a value of another type than is declared, as with Feast's own store
+        return [extract_text_and_num(parse(data), False)[0] for data in chosen.values(0)]

@@ -7,8 +7,10 @@ import time
 
 import numpy as np
 
-from feature_repo.ledger import PARTS
+from feature_repo.ledger import LEDGER, PENDING, rows_trigger
 from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan
+
+DEFINITIONS = "earmark_definitions"
 
 
 def table_name(plan: ViewPlan) -> str:
@@ -24,21 +26,47 @@ def quoted(name: str) -> str:
 
 
 def own_tables(connection: sqlite3.Connection, name: str | None) -> None:
+    """Makes the tables that are ours, and those of the view whose rows are in the table `name`."""
     connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {PARTS} (view TEXT, part TEXT, PRIMARY KEY (view, part)) WITHOUT ROWID"
+        f"CREATE TABLE IF NOT EXISTS {LEDGER} (view TEXT, part TEXT, definition TEXT, due_us INTEGER, "
+        "PRIMARY KEY (view, part)) WITHOUT ROWID"
     )
-    if name is not None:
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {quoted(versions_name(name))} "
-            "(entity_key BLOB PRIMARY KEY, event_us INTEGER, created_us INTEGER) WITHOUT ROWID"
-        )
-        # Feast's own table, as `feast apply` makes it: who lost the file gets it back with its rows.
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {quoted(name)} (entity_key BLOB, feature_name TEXT, value BLOB, "
-            "value_text TEXT, vector_value BLOB, event_ts timestamp, created_ts timestamp, "
-            "PRIMARY KEY (entity_key, feature_name))"
-        )
-        connection.execute(f"CREATE INDEX IF NOT EXISTS {quoted(name + '_ek')} ON {quoted(name)} (entity_key)")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {DEFINITIONS} "
+        "(view TEXT PRIMARY KEY, definition TEXT, is_whole INTEGER) WITHOUT ROWID"
+    )
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {PENDING} (view TEXT, entity_key BLOB, event_us INTEGER, row BLOB, "
+        "PRIMARY KEY (view, entity_key, event_us)) WITHOUT ROWID"
+    )
+    if name is None:
+        return
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {quoted(versions_name(name))} "
+        "(entity_key BLOB PRIMARY KEY, event_us INTEGER, created_us INTEGER) WITHOUT ROWID"
+    )
+    # Feast's own table, as `feast apply` makes it: who lost the file gets it back with its rows.
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {quoted(name)} (entity_key BLOB, feature_name TEXT, value BLOB, "
+        "value_text TEXT, vector_value BLOB, event_ts timestamp, created_ts timestamp, "
+        "PRIMARY KEY (entity_key, feature_name))"
+    )
+    connection.execute(f"CREATE INDEX IF NOT EXISTS {quoted(name + '_ek')} ON {quoted(name)} (entity_key)")
+    if has_rows_trigger(connection, name):
+        return
+    # A new table of rows: what was noted of an earlier one is no longer true.
+    connection.execute(f"DELETE FROM {LEDGER} WHERE view = ?", (name,))
+    versions = quoted(versions_name(name))
+    connection.execute(f"DELETE FROM {versions} WHERE entity_key NOT IN (SELECT entity_key FROM {quoted(name)})")
+    connection.execute(
+        f"CREATE TRIGGER {quoted(rows_trigger(name))} AFTER DELETE ON {quoted(name)} "
+        f"BEGIN DELETE FROM {versions} WHERE entity_key = OLD.entity_key; END"
+    )
+
+
+def has_rows_trigger(connection: sqlite3.Connection, name: str) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = ? AND tbl_name = ?"
+    return connection.execute(query, (rows_trigger(name), name)).fetchone() is not None
 
 
 def stamp_of(micros: int) -> int | None:

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.errors import ConfigError, StorageError
+from core.errors import StorageError
 from feature_repo.plugins.online import kernels
+from feature_repo.plugins.online.messages import converted, decode_messages, message_type, parse, serialized, write_all
 
 _NO_NULLS = np.empty(0, bool)
 _SECONDS = pa.timestamp("s", tz="UTC")
@@ -26,12 +27,14 @@ NULL_SECONDS = np.iinfo(np.int64).min  # what Feast writes for a timestamp that 
 @dataclass(frozen=True)
 class Kind:
     """How a Feast type is written: its field in the `Value` message, its Arrow type, its way of encoding (`floats`,
-    `ints`, `texts`, or the same of lists) and, of packed elements, their width in bytes."""
+    `ints`, `texts`, the same of lists, or `messages`, which Feast converts) and, of packed elements, their width in
+    bytes. `value_type` is the name of Feast's type where Feast converts it."""
 
     field: int
     arrow: pa.DataType
     way: str
     width: int = 0
+    value_type: str = ""
 
     @property
     def tag(self) -> int:
@@ -66,14 +69,13 @@ KINDS = {
 
 
 def kind_of(field: Any) -> Kind:
-    """The kind of a Feast `Field`. Raises `ConfigError` for a type that no view of ours uses."""
+    """The kind of a Feast `Field`."""
     name = field.dtype.to_value_type().name
-    if name not in KINDS:
-        raise ConfigError(
-            f"feature {field.name!r} is of type {field.dtype}, which Earmark's stores do not write; they take "
-            f"{', '.join(k.lower() for k in KINDS)}"
-        )
-    return KINDS[name]
+    if name in ("IMAGE_BYTES", "PDF_BYTES"):  # names of what the bytes mean; they are written as bytes
+        name = "BYTES"
+    if name in KINDS:
+        return KINDS[name]
+    return Kind(0, message_type(field.dtype), "messages", value_type=name)
 
 
 class Block(NamedTuple):
@@ -163,6 +165,9 @@ def prepare(column: pa.Array, kind: Kind) -> Prepared:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     rows = len(column)
+    if kind.way == "messages":
+        values = serialized(column, kind.value_type)
+        return Prepared(write_all, (values,), sum(map(len, values)))
     if kind.way.endswith("lists"):
         return _prepare_lists(column, kind)
     column = column if column.type == kind.arrow else _cast(column, kind.arrow)
@@ -254,6 +259,8 @@ def decode(block: Block, kind: Kind) -> pa.Array:
     """A column of `Value` bytes as an Arrow array of `kind.arrow`, null where there is nothing or null. Bytes in
     another encoding than ours go through the protobuf library. Raises `StorageError` for what it cannot read or is of
     another type."""
+    if kind.way == "messages":
+        return decode_messages(block.values(0), kind.arrow)
     data, starts, lengths = block.data, block.starts[0], block.lengths[0]
     rows = starts.size
     valid = np.empty(rows, bool)
@@ -320,23 +327,19 @@ def _bitmap(valid: np.ndarray) -> pa.Buffer | None:
 def _odd(block: Block, kind: Kind) -> pa.Array:
     """The same by the protobuf library, a value at a time."""
     from feast.protos.feast.types.Value_pb2 import Value
-    from google.protobuf.message import DecodeError
 
     name = Value.DESCRIPTOR.fields_by_number[kind.field].name
     found: list[Any] = []
     for data in block.values(0):
-        try:
-            value = Value.FromString(data or b"")
-        except DecodeError as error:
-            raise StorageError(f"a value in the online store is damaged: {error}") from error
-        held = value.WhichOneof("val")
-        if held in (None, "null_val"):
+        value = parse(data)
+        present = value.WhichOneof("val")
+        if present in (None, "null_val"):
             found.append(None)
-            continue
-        if held != name:
-            raise StorageError(f"a value in the online store is of type {held}, where {name} is declared")
-        one = getattr(value, name)
-        found.append(list(one.val) if kind.way.endswith("lists") else one)
+        elif present != name:
+            found.append(converted(value, name))  # numbers of another width
+        else:
+            one = getattr(value, name)
+            found.append(list(one.val) if kind.way.endswith("lists") else one)
     if pa.types.is_timestamp(kind.arrow):
         found = [None if one == NULL_SECONDS else one for one in found]
     return pa.array(found, kind.arrow)

@@ -64,6 +64,7 @@ def plan_view(config: Any, view: Any) -> ViewPlan:
     unknown = [name for name, kind in columns.items() if kind not in KEY_TYPES]
     if unknown:
         raise ConfigError(f"feature view {view.name!r}: a join key of type {columns[unknown[0]]} is not supported")
+    ttl = getattr(view, "ttl", None)  # on-demand views have none
     return ViewPlan(
         name=compute_versioned_name(view, config.registry.enable_online_feature_view_versioning),
         project=config.project,
@@ -71,7 +72,7 @@ def plan_view(config: Any, view: Any) -> ViewPlan:
         key_types=tuple(columns.values()),
         features=tuple(f.name for f in view.features),
         kinds=tuple(kind_of(f) for f in view.features),
-        ttl_us=int(view.ttl.total_seconds() * 1_000_000) if view.ttl else 0,
+        ttl_us=int(ttl.total_seconds() * 1_000_000) if ttl else 0,
         stored=len(view.features),
     )
 

@@ -6,7 +6,7 @@ In `feature_store.yaml`: `batch_engine: {type: feature_repo.plugins.spark.engine
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,9 +21,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from core.errors import ConfigError
-from feature_repo.plugins.engine import EarmarkEngine, Progress, _encode, _identities, _Work, _work
+from feature_repo.plugins.engine import EarmarkEngine, Progress
 from feature_repo.plugins.online.response import FastReads
-from feature_repo.plugins.parquet import read_layout
+from feature_repo.plugins.parquet import Layout
+from feature_repo.plugins.part_rows import EVER_US, Work, encode
 from feature_repo.plugins.sources import Parts, resolve
 from feature_repo.plugins.spark.frames import as_files, column, is_parquet, read_layout_frame
 from feature_repo.plugins.spark.queries import latest_rows
@@ -62,9 +63,7 @@ class EarmarkSparkEngine(EarmarkEngine):
             repo_config=self.repo_config, offline_store=self.offline_store, online_store=self.online_store
         )
 
-    def _materialize_one(self, registry: Any, task: Any, **named: Any) -> Any:
-        if self.takes(task.feature_view):
-            return super()._materialize_one(registry, task, **named)
+    def _materialize_as_feast(self, registry: Any, task: Any, **named: Any) -> Any:
         session_of(self.repo_config.offline_store)  # Feast's engine would start one without the session's settings
         return self._feast._materialize_one(registry, task, **named)
 
@@ -76,40 +75,35 @@ class EarmarkSparkEngine(EarmarkEngine):
         plain = type(view) is FeatureView and not getattr(view, "feature_transformation", None)
         return plain and is_parquet(view.batch_source) and isinstance(self.online_store, FastReads)
 
-    def materialise(
+    def _parts(self, view: Any) -> Parts:
+        return resolve(as_files(view.batch_source), self.repo_config.repo_path)
+
+    def _write(
         self,
+        layout: Layout,
         view: Any,
-        *,
-        again: bool = False,
-        expect: Progress | None = None,
-        progress: Progress | None = None,
+        work: Work,
+        equal: bool,
+        note: Callable[..., None] | None,
+        progress: Progress | None,
     ) -> int:
-        """As `EarmarkEngine.materialise`, in one job of Spark: the parts enter the ledger together when it is done. A
-        job that is repeated after a failure finds the rows that it wrote online and leaves them."""
-        config, store = self.repo_config, self.online_store
-        work = _work(config, view, store.key_suffix(config))
-        parts = resolve(as_files(view.batch_source), config.repo_path)
-        names = _identities(parts)
-        seen = store.ledger(config, work.plan)
-        new = [n for n, name in enumerate(names) if again or name not in seen]
-        gone = sorted(seen - set(names))
+        """In one job of Spark: the parts enter the ledger together when it is done. A job that is repeated after a
+        failure finds the rows that it wrote online and leaves them."""
         written = 0
-        if new:
-            layout = read_layout(Parts(parts.filesystem, [parts.files[n] for n in new], parts.uri))
-            if expect:
-                expect(layout.rows)
-            if layout.rows:
-                mark = work.mark if work.mark in layout.names else None
-                wanted = [*work.keys, *work.times, *work.features, *([mark] if mark else [])]
-                session = session_of(config.offline_store)
-                source = read_layout_frame(session, layout, wanted, work.declared, work.times)
-                latest = latest_rows(source.frame, work.keys, work.event, work.created)
-                latest = self._spread(latest.select(*(column(name) for name in source.types)), is_local(session))
-                written = self._write(latest, view, _Writer.of(config, view, work, mark, again, self._write_rows))
-            if progress:
-                progress(layout.rows)
-        if new or gone:
-            store.note(config, work.plan, [names[n] for n in new], gone)
+        if layout.rows:
+            mark = work.mark if work.mark in layout.names else None
+            wanted = [*work.keys, *work.times, *work.features, *([mark] if mark else [])]
+            session = session_of(self.repo_config.offline_store)
+            source = read_layout_frame(session, layout, wanted, work.declared, work.times)
+            latest = latest_rows(_within(source.frame, work), work.keys, work.event, work.created)
+            latest = self._spread(latest.select(*(column(name) for name in source.types)), is_local(session))
+            written = self._send(
+                latest, view, _Writer.of(self.repo_config, view, work, mark, equal, self._write_rows)
+            )
+        if progress:
+            progress(layout.rows)
+        if note:
+            note(range(len(layout.parts.files)))
         return written
 
     def _spread(self, rows: DataFrame, local: bool) -> DataFrame:
@@ -120,10 +114,19 @@ class EarmarkSparkEngine(EarmarkEngine):
             return rows.repartition(1)  # one process writes at a time; two would wait for each other's lock
         return rows.repartition(self._partitions) if self._partitions else rows
 
-    def _write(self, rows: DataFrame, view: Any, writer: _Writer) -> int:
+    def _send(self, rows: DataFrame, view: Any, writer: _Writer) -> int:
         with spark_errors(f"materialising {view.name}"):
             written = rows.mapInArrow(writer, "written bigint").agg(F.sum("written")).collect()[0][0]
         return int(written or 0)
+
+
+def _within(rows: DataFrame, work: Work) -> DataFrame:
+    """The rows whose event time is in the span."""
+    for bound, is_first in zip(work.span_us, (True, False), strict=True):
+        if bound not in EVER_US:
+            time = F.timestamp_micros(F.lit(bound))
+            rows = rows.where(column(work.event) >= time if is_first else column(work.event) <= time)
+    return rows
 
 
 @dataclass(frozen=True)
@@ -131,20 +134,20 @@ class _Writer:
     """What a worker of Spark runs on its rows; it travels there and opens its own connection."""
 
     artifacts: SerializedArtifacts
-    work: _Work
+    work: Work
     mark: str | None
-    again: bool
+    equal: bool
     rows: int
 
     @classmethod
-    def of(cls, config: Any, view: Any, work: _Work, mark: str | None, again: bool, rows: int) -> _Writer:
-        return cls(SerializedArtifacts.serialize(view, config), work, mark, again, rows)
+    def of(cls, config: Any, view: Any, work: Work, mark: str | None, equal: bool, rows: int) -> _Writer:
+        return cls(SerializedArtifacts.serialize(view, config), work, mark, equal, rows)
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         _, store, _, config = self.artifacts.unserialize()
         written = 0
         for batch in batches:
             for start in range(0, batch.num_rows, self.rows):
-                rows = _encode(batch.slice(start, self.rows), self.work, self.mark)
-                written += store.write_rows(config, self.work.plan, rows, again=self.again)
+                rows = encode(batch.slice(start, self.rows), self.work, self.mark)
+                written += store.write_rows(config, self.work.plan, rows, again=self.equal)
         yield pa.RecordBatch.from_pydict({"written": pa.array([written], pa.int64())})
