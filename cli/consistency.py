@@ -17,23 +17,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "different (the same version with another value), not_removed (removed, yet still online). Missing and stale\n"
         "rows are what the next earmark run writes; for the others look at who else writes to the online store.\n"
         "Keys that are online and in no part file are not seen.\n\n"
+        "Rows that the online store lost by itself (deleted or evicted in Redis) are missing for good, because their\n"
+        "part files are noted as done: --repair writes every row anew, then compares.\n\n"
         "With --min-share the exit code is 1 if a view's share is lower."
     )
     parser.add_argument("--sample", type=int, default=1000, metavar="N", help="keys a view (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample; the same seed draws the same keys")
     parser.add_argument("--view", action="append", metavar="VIEW", help="this view alone; may be given again")
+    parser.add_argument("--repair", action="store_true", help="first write every row of the views online anew")
     parser.add_argument("--min-share", type=float, metavar="X", help="fail where fewer agree: 0 to 1")
     add_store(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from core.errors import ConfigError
-    from pipelines.consistency import consistency
+    from pipelines.consistency import consistency, repair
 
     if args.min_share is not None and not 0 <= args.min_share <= 1:
         raise ConfigError(f"--min-share {args.min_share} is no share; give 0 to 1")
     root = local_store(args)
     with progress_bar(args.quiet) as (progress, on_step):
+        written = None
+        if args.repair:
+            on_step("write every row online anew")
+            written = repair(root, args.view, progress=progress)
         on_step("compare the online store with the offline store")
         found = consistency(root, sample=args.sample, seed=args.seed, views=args.view, progress=progress)
     low = [
@@ -42,8 +49,10 @@ def run(args: argparse.Namespace) -> int:
         if args.min_share is not None and view["share"] is not None and view["share"] < args.min_share
     ]
     if args.json:
-        print_json({**found, "below": low})
+        print_json({**found, "below": low, **({} if written is None else {"repaired": written})})
     else:
+        if written is not None:
+            console().print(f"{sum(written.values())} rows of {len(written)} views written anew")
         _show(found)
         for name in low:
             console(stderr=True).print(f"{name}: fewer than {args.min_share:.2%} agree", soft_wrap=True)

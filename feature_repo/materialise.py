@@ -5,7 +5,7 @@ The work is the engine's (`feature_repo.plugins.engine`); Feast's own `feast mat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -25,8 +25,11 @@ def unseen(store: Any) -> bool:
     return any(engine.unseen(view) for view in _views(store, engine))
 
 
-def materialise(store: Any, progress: Progress | None = None, *, again: bool = False) -> dict[str, int]:
-    """Writes what is new online, or everything `again`; returns rows written, of each view that had something new.
+def materialise(
+    store: Any, progress: Progress | None = None, *, again: bool = False, views: Collection[str] | None = None
+) -> dict[str, int]:
+    """Writes what is new online, or everything `again`, of all views or of those named; returns rows written, of each
+    view that had something new.
     `progress` is told the view, some rows that are done, and how many there are.
 
     Repeat it to resume: what is online already is not written twice. A view that fails does not stop the others; the
@@ -36,6 +39,8 @@ def materialise(store: Any, progress: Progress | None = None, *, again: bool = F
     written: dict[str, int] = {}
     failed: list[tuple[str, Exception]] = []
     for view in _views(store, engine):
+        if views is not None and view.name not in views:
+            continue
         steps = _Steps(view.name, progress)
         try:
             if again or engine.unseen(view):

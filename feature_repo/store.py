@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
 import uuid
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from core.errors import ConfigError, NotFound, StorageError
+from core.features import FAMILIES
 from core.release import read_release
 from core.storage import LocalStorage
 from feature_repo.faults import MEND, registry_faults
@@ -112,6 +115,22 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     return text
 
 
+def check_online(root: Path) -> None:
+    """Raises `ConfigError` for a profile that is not known, and `StorageError` in plain words where the Redis that the
+    environment names cannot be reached or refuses: before any work, and not after it. A store that is a file is not
+    checked, as that takes the seconds of importing Feast."""
+    settings = repo_yaml(root, profile_name())
+    if "connection_string" not in settings["online_store"]:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from feast import RepoConfig
+        from feast.infra.online_stores.helpers import get_online_store_from_config
+
+        config = RepoConfig(**settings)
+        get_online_store_from_config(config.online_store).check(config)
+
+
 def read_models(root: Path) -> dict[str, Any]:
     """The released models of a store; none before its first release. Raises `StorageError` for a damaged release."""
     return dict((read_release(LocalStorage(root)) or {"models": {}})["models"])
@@ -169,6 +188,21 @@ def _told_apart(registry: Any) -> Any:
     return registry
 
 
+def _forget_torn_down(registry: Path) -> bool:
+    """Removes the registry where `feast teardown` has left no view in it, and says whether it did. Feast leaves the
+    versions of the views behind, over which its own next apply stumbles."""
+    if not registry.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{registry.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            if connection.execute("SELECT EXISTS (SELECT 1 FROM feature_views)").fetchone()[0]:
+                return False
+    except sqlite3.OperationalError:  # no such table: never applied, or locked by who applies
+        return False
+    registry.unlink()
+    return True
+
+
 def apply(root: Path, release: Mapping[str, Any], extra_models: Mapping[str, Any] | None = None) -> bool:
     """Applies the definitions of a release to the store's registry; returns whether anything had to be done.
 
@@ -177,11 +211,13 @@ def apply(root: Path, release: Mapping[str, Any], extra_models: Mapping[str, Any
     profile = profile_name()
     write_repo(root, profile)
     others = {**read_models(root), **(extra_models or {})}
-    wanted = json.dumps([DEFINITIONS_VERSION, profile, str(root), release["models"], others], sort_keys=True)
+    families = [[view.name, [[f.name, str(f.type)] for f in view.features]] for view in FAMILIES]
+    wanted = json.dumps([DEFINITIONS_VERSION, profile, str(root), release["models"], others, families], sort_keys=True)
     mark = hashlib.sha256(wanted.encode()).hexdigest()
     storage = LocalStorage(root)
     done = root / FOLDER / "applied"
-    if done.is_file() and done.read_text() == mark:
+    torn_down = _forget_torn_down(root / FOLDER / "registry.db")
+    if done.is_file() and done.read_text() == mark and not torn_down:
         return False
     store = open_store(root)
     with warnings.catch_warnings():

@@ -8,7 +8,8 @@ enumerated and are not seen.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,7 @@ def consistency(
         served = _served(store)
     if not served:
         raise StorageError(f"Feast's registry in {root} knows no view; {MEND}")
-    unknown = sorted(set(views or ()) - set(served))
-    if unknown:
-        raise ConfigError(f"Feast serves no view {unknown[0]!r} of this store; it serves {', '.join(served)}")
+    _check_views(views, served)
     names = list(views or served)
     progress("views", 0, len(names))
     found = []
@@ -76,6 +75,26 @@ def consistency(
     }
 
 
+def repair(root: Path, views: Sequence[str] | None = None, progress: Progress = no_progress) -> dict[str, int]:
+    """Materialises every row of the store in the folder `root` anew, of all views or of those named, whatever the
+    online store has noted: rows that it lost come back. Returns the rows written, by view. Raises `NotFound`,
+    `ConfigError` for a view that is not served, `StorageError`."""
+    from feature_repo.faults import registry_faults
+    from feature_repo.materialise import materialise
+    from feature_repo.store import open_store
+
+    with registry_faults(root):
+        store = open_store(root)
+        _check_views(views, sorted(view.name for view in store.list_feature_views()))
+        return materialise(store, progress, again=True, views=views)
+
+
+def _check_views(asked: Sequence[str] | None, served: Collection[str]) -> None:
+    unknown = sorted(set(asked or ()) - set(served))
+    if unknown:
+        raise ConfigError(f"Feast serves no view {unknown[0]!r} of this store; it serves {', '.join(served)}")
+
+
 def _served(store: Any) -> dict[str, View]:
     """The applied views whose rows Earmark keeps, by name, with the features that Feast knows of."""
     families = {view.name: view for view in FAMILIES}
@@ -90,7 +109,8 @@ def _served(store: Any) -> dict[str, View]:
 
 
 def _agreement(store: Any, tables: Tables, view: View, sample: int, seed: int) -> Agreement:
-    every = pc.unique(tables.read(view, [view.entity])[view.entity])
+    rows = tables.read(view, [view.entity, EVENT])
+    every = pc.unique(rows.filter(_in_force())[view.entity])
     keys = _draw(every, sample, seed)
     features = [feature.name for feature in view.features]
     ttl = store.get_feature_view(view.name).ttl
@@ -129,7 +149,12 @@ def _latest(tables: Tables, view: View, keys: pa.Array) -> pa.Table:
         return view.schema.empty_table()
     rows = dataset.dataset(paths, schema=view.schema, filesystem=filesystem, format="parquet")
     names = [view.entity, *(f.name for f in view.features), EVENT, CREATED, WORK_KEY]
-    return latest_rows(rows.to_table(columns=names, filter=pc.field(view.entity).isin(keys)), view.entity)
+    return latest_rows(rows.to_table(columns=names, filter=pc.field(view.entity).isin(keys) & _in_force()), view.entity)
+
+
+def _in_force() -> pc.Expression:
+    """Rows that are not dated in the future: the online store holds those back."""
+    return pc.field(EVENT) <= pc.scalar(datetime.now(UTC)).cast(TIMESTAMP)
 
 
 def _online(store: Any, view: View, keys: pa.Array) -> pa.Table:

@@ -14,6 +14,7 @@ from core.config import Config
 from core.errors import CatalogError
 from core.location import check_new_store
 from core.storage import LocalStorage, open_storage
+from feature_repo.store import check_online
 from pipelines import removal
 from pipelines.context import Progress, Run, local_root, no_progress
 from pipelines.graph import STEPS
@@ -50,6 +51,7 @@ def run_catalog(
         source = str(path)
     storage = open_storage(store)
     check_new_store(local_root(storage))  # a place that cannot hold a store is refused before any work
+    check_online(local_root(storage))
     options = {"prune": prune, "verify": verify, "retry": retry, "refit": refit}
     run = Run(storage, new_run_id(), source, config, options, progress)
     seconds: dict[str, float] = {}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.config import Config
+from core.errors import StorageError
 from core.storage import open_storage
 from feature_repo.reads import online_features
 from feature_repo.store import REDIS_VARIABLE, open_store
@@ -44,6 +45,19 @@ def redis(tmp_path: Path) -> Iterator[str]:
     server.wait()
 
 
+def test_redis_is_checked_before_work_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue is not read, let alone enriched."""
+    monkeypatch.setenv("EARMARK_FEAST_PROFILE", "redis")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv(REDIS_VARIABLE, where)
+        (tmp_path / "catalog").mkdir()
+        with pytest.raises(StorageError, match=f"Redis at {where} cannot be reached: it refused the connection"):
+            run_catalog(str(tmp_path / "catalog"), str(tmp_path / "store"), Config(device="cpu"))
+    assert not (tmp_path / "store" / "runs").exists()
+
+
 def test_a_run_serves_from_redis(redis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EARMARK_FEAST_PROFILE", "redis")
     monkeypatch.setenv(REDIS_VARIABLE, redis)
@@ -58,6 +72,11 @@ def test_a_run_serves_from_redis(redis: str, tmp_path: Path, monkeypatch: pytest
     # A version of the same instant computed again replaces what is there (Redis would drop it).
     shelf.row("sound 0")["title"] = "Another title"
     shelf.save()
+    run_catalog(shelf.source, str(store), Config(device="cpu"))
+    assert online_features(open_store(store), ["sound 0"])["content__title"].to_pylist() == ["Another title"]
+
+    # Torn down by Feast's own command, everything is there again after the next run.
+    open_store(store).teardown()
     run_catalog(shelf.source, str(store), Config(device="cpu"))
     assert online_features(open_store(store), ["sound 0"])["content__title"].to_pylist() == ["Another title"]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import UTC, datetime
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from core.tables import Tables, now_us, rows_to_table
 from feature_repo.materialise import materialise
 from feature_repo.plugins.online.views import plan_view
 from feature_repo.store import apply, open_store
-from pipelines.consistency import consistency
+from pipelines.consistency import consistency, repair
 from tests.pipelines.conftest import make_shelf
 
 
@@ -132,6 +134,29 @@ def test_removed_contents_agree_when_they_are_gone(store: Path) -> None:
     assert disagreements(consistency(store)) == {"content": {"stale": 1}, "visual": {"stale": 1}}
     materialise(open_store(store))
     assert consistency(store)["share"] == 1.0
+
+
+def test_a_row_that_the_online_store_lost_is_repaired(store: Path) -> None:
+    with closing(sqlite3.connect(store / "feast" / "online.db")) as connection:
+        connection.execute("DELETE FROM earmark_content")
+        connection.commit()
+    assert view_of(consistency(store), "content")["disagree"] == {"missing": 6}
+    assert materialise(open_store(store)) == {}, "the parts are noted as done"
+    assert repair(store, ["content"]) == {"content": 6}
+    assert consistency(store)["share"] == 1.0
+    with pytest.raises(ConfigError, match="serves no view 'contents'"):
+        repair(store, ["contents"])
+
+
+def test_rows_of_the_future_are_online_when_their_time_comes(store: Path) -> None:
+    now, later = now_us(), datetime.now(UTC) + timedelta(days=1)
+    rows = [
+        {"content_id": name, "title": "later", EVENT: later, CREATED: now, WORK_KEY: "k"} for name in ("sound 0", "new")
+    ]
+    Tables(open_storage(store)).commit(CONTENT, rows_to_table(CONTENT, rows), now, "test")
+    materialise(open_store(store))
+    found = consistency(store)
+    assert found["share"] == 1.0 and view_of(found, "content")["sampled"] == 6
 
 
 def test_the_sample_is_seeded_and_without_replacement(enriched: Path, monkeypatch: pytest.MonkeyPatch) -> None:

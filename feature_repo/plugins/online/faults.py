@@ -13,6 +13,8 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 # Answers of a Redis that will be well again: loading its data, a replica about to take over, a cluster moving slots.
 PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK")
+# What Redis says to a client that has not given its password; the last is said to a large command.
+WITHOUT_PASSWORD = ("NOAUTH", "Authentication required", "unauthenticated")
 T = TypeVar("T")
 
 
@@ -47,15 +49,25 @@ def _is_passing(error: Exception) -> bool:
 
 
 def _explained(options: Any, error: Exception) -> StorageError:
-    address = ",".join(part for part in options.connection_string.split(",") if "password" not in part)
+    address = ",".join(part for part in options.connection_string.split(",") if "=" not in part)
     text = str(error)
     if text.startswith(("OOM", "EXECABORT")) or "OOM" in text:
         return StorageError(
             f"Redis at {address} is out of memory (maxmemory) and refused a batch; what was written before stays. Give "
             "it more memory and run again: only what is missing is written"
         )
-    if isinstance(error, (OSError,)) or type(error).__name__ in ("ConnectionError", "TimeoutError"):
+    if any(sign in text for sign in WITHOUT_PASSWORD):
+        return StorageError(
+            f"Redis at {address} asks for a password; give it in the connection string, as in "
+            f"EARMARK_REDIS={address},password=…"
+        )
+    if "WRONGPASS" in text or "invalid password" in text or type(error).__name__ == "AuthenticationError":
+        return StorageError(f"Redis at {address} refused the user name or the password of the connection string")
+    if isinstance(error, ConnectionRefusedError) or "refused" in text:
+        return StorageError(
+            f"Redis at {address} cannot be reached: it refused the connection. Start it, or correct the connection "
+            "string (EARMARK_REDIS)"
+        )
+    if isinstance(error, OSError) or type(error).__name__ in ("ConnectionError", "TimeoutError"):
         return StorageError(f"Redis at {address} cannot be reached: {text or type(error).__name__}")
-    if "NOAUTH" in text or "WRONGPASS" in text or type(error).__name__ == "AuthenticationError":
-        return StorageError(f"Redis at {address} refused the password: {text}")
     return StorageError(f"Redis at {address} refused: {text}")

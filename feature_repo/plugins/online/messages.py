@@ -34,10 +34,16 @@ def serialized(column: pa.Array, value_type: str) -> list[bytes]:
     from feast.value_type import ValueType
 
     try:
-        values = python_values_to_proto_values(column.to_numpy(zero_copy_only=False), ValueType[value_type])
+        # Feast takes dictionaries for maps, and Arrow hands out pairs unless it is asked.
+        plain = column.to_pylist(maps_as_pydicts="strict") if _has_maps(column.type) else column.to_numpy(False)
+        values = python_values_to_proto_values(plain, ValueType[value_type])
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"Feast cannot convert it: {error}") from error
     return [value.SerializeToString() for value in values]
+
+
+def _has_maps(kind: pa.DataType) -> bool:
+    return pa.types.is_map(kind) or any(_has_maps(kind.field(number).type) for number in range(kind.num_fields))
 
 
 def write_all(values: Sequence[bytes], out: np.ndarray, at: int, starts: np.ndarray, lengths: np.ndarray) -> int:

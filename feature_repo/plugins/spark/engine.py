@@ -97,9 +97,7 @@ class EarmarkSparkEngine(EarmarkEngine):
             source = read_layout_frame(session, layout, wanted, work.declared, work.times)
             latest = latest_rows(_within(source.frame, work), work.keys, work.event, work.created)
             latest = self._spread(latest.select(*(column(name) for name in source.types)), is_local(session))
-            written = self._send(
-                latest, view, _Writer.of(self.repo_config, view, work, mark, equal, self._write_rows)
-            )
+            written = self._send(latest, view, _Writer.of(self.repo_config, view, work, mark, equal, self._write_rows))
         if progress:
             progress(layout.rows)
         if note:

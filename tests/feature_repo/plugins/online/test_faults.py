@@ -130,8 +130,18 @@ def test_redis_that_wants_a_password(tmp_path: Path) -> None:
     try:
         world = redis_world(tmp_path / "refused", server, 0.2)
         world.add(many(1, "one"))
-        with pytest.raises(StorageError, match="refused"):
-            world.materialise()
+        asks = f"Redis at 127.0.0.1:{server.port} asks for a password; give it .*EARMARK_REDIS=127.0.0.1:{server.port},"
+        online = world.store._get_provider().online_store
+        for work in (world.materialise, lambda: online.check(world.store.config), lambda: world.titles("a")):
+            with pytest.raises(StorageError, match=asks):
+                work()
+        where = f"127.0.0.1:{server.port},password=wrong"
+        wrong = World(tmp_path / "wrong", {"type": REDIS, "connection_string": where, "retry_seconds": 0.2})
+        with pytest.raises(
+            StorageError, match="refused the user name or the password of the connection string"
+        ) as error:
+            wrong.store._get_provider().online_store.check(wrong.store.config)
+        assert "wrong" not in str(error.value)
         where = f"127.0.0.1:{server.port},password=secret"
         world = World(tmp_path / "let-in", {"type": REDIS, "connection_string": where})
         world.add([row("a", 1, 0, title="in")])
