@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from core.features import CONTENT
 from core.storage import open_storage
 from core.tables import Tables, now_us, rows_to_table
 from feature_repo import store as repo
+from feature_repo.ledger import up_to_date
 from feature_repo.materialise import materialise, remove_online, unseen
 from feature_repo.reads import online_features, training_set
 from feature_repo.store import apply, open_store
@@ -216,6 +219,49 @@ def test_a_materialisation_that_was_killed_is_done_again(own_store: Path, monkey
     written = materialise(open_store(own_store))
     assert before and written and not before & set(written), "what was written before the kill is not written again"
     assert not unseen(open_store(own_store))
+
+
+def test_what_is_up_to_date_is_known_without_feast(own_store: Path) -> None:
+    """As opening Feast would find, whatever happens to rows, tables, definitions and time."""
+    (own_store / "feast" / "online.db").unlink(missing_ok=True)
+    parts = [entry.path for entry in open_storage(own_store).entries("offline") if entry.path.endswith(".parquet")]
+
+    def known() -> bool:
+        found = up_to_date(own_store, parts)
+        assert found == (not unseen(open_store(own_store)))
+        return found
+
+    apply_again(own_store)
+    assert not known()
+    materialise(open_store(own_store))
+    assert known()
+    feast = open_store(own_store)
+    view = feast.get_feature_view("speech")
+    view.features.pop()
+    feast.apply([view])
+    assert not known()
+    materialise(open_store(own_store))
+    assert known()
+    with closing(sqlite3.connect(own_store / "feast" / "online.db")) as connection:
+        connection.execute("DROP TABLE earmark_visual")
+        connection.commit()
+        assert not known()
+        materialise(open_store(own_store))
+        assert known()
+        connection.execute("UPDATE earmark_ledger SET due_us = 1 WHERE view = 'earmark_content'")
+        connection.commit()
+        assert not known()
+
+
+def test_a_store_that_feast_tore_down_is_applied_again(own_store: Path) -> None:
+    materialise(open_store(own_store))
+    open_store(own_store).teardown()
+    release = json.loads((own_store / "release.json").read_text())
+    assert apply(own_store, release), "the mark of the last time does not count"
+    assert not apply(own_store, release)
+    materialise(open_store(own_store))
+    found = online_features(open_store(own_store), ["sound 0"], service="playback")
+    assert found["content__title"].to_pylist() == ["Sound number 0"]
 
 
 def unseen_view(feast: Any, view: Any) -> bool:

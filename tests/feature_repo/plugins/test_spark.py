@@ -429,12 +429,13 @@ def test_the_engine_keeps_the_ledger(materialised: Any) -> None:
         test_offline.track("old", -9000, title="of another century"),
         test_offline.track("b", 2, created=6, title="computed again"),
         {**test_offline.track("c", 1), "work_key": "removed"},
+        {**test_offline.track("a", 0, title="not yet"), "event_timestamp": datetime.now(UTC) + timedelta(days=1)},
     ]
     path = Path(str(store.repo_path)) / "offline" / "tracks" / "date=2026-01-09" / "part-9.parquet"
     path.parent.mkdir()
     pq.write_table(pa.Table.from_pylist(new, test_offline.TRACK_SCHEMA), path)
     assert engine.unseen(view)
-    assert engine.materialise(view) == 3  # the last three
+    assert engine.materialise(view) == 3  # but for the first and the last
     expected = ["nul\0 🎧", "of another century", "computed again", None]
     assert titles(store, "a", "old", "b", "c") == expected
     # The engine in the process goes on from the same ledger.
