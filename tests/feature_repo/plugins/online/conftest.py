@@ -13,6 +13,8 @@ from tests.feature_repo.plugins.online.world import PLUGINS, Redis, World, has_r
 
 needs_redis = pytest.mark.skipif(not has_redis(), reason="needs redis-server (Debian's package of that name)")
 STORES = ["sqlite", pytest.param("redis", marks=needs_redis), pytest.param("cluster", marks=needs_redis)]
+# For suites in which a cluster differs little from one Redis: it is tried by `make test-all`.
+CLUSTER_LAST = [*STORES[:2], pytest.param("cluster", marks=[needs_redis, pytest.mark.exhaustive])]
 REDIS = f"{PLUGINS}.online.redis_store.EarmarkRedisOnlineStore"
 SQLITE = f"{PLUGINS}.online.sqlite_store.EarmarkSqliteOnlineStore"
 

@@ -11,8 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.plugins.online.redis_keys import own_keys, owner
-from tests.feature_repo.plugins.online.conftest import STORES, needs_redis, online_settings
+from tests.feature_repo.plugins.online.conftest import CLUSTER_LAST, needs_redis, online_settings
 from tests.feature_repo.plugins.online.world import FEATURES, US, World, at, row
+
+
+@pytest.fixture(params=CLUSTER_LAST)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    return World(tmp_path, online_settings(request.param, tmp_path, request))
 
 
 def define(world: World, name: str = "songs", folder: str = "songs", **changes: Any) -> Any:
@@ -206,7 +211,7 @@ def test_a_teardown_takes_the_ledger_along(world: World, by_stock: bool) -> None
 
 
 @needs_redis
-@pytest.mark.parametrize("name", STORES[1:])
+@pytest.mark.parametrize("name", CLUSTER_LAST[1:])
 def test_a_project_removes_its_own_keys_alone(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Names that end in each other, and rows whose keys end in names of projects."""
     settings = online_settings(name, tmp_path, request)

@@ -6,6 +6,7 @@ import decimal
 import json
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,15 @@ import pytest
 
 from core.errors import StorageError
 from feature_repo.plugins.online.reader import OnlineReader
+from tests.feature_repo.plugins.online.conftest import CLUSTER_LAST, online_settings
 from tests.feature_repo.plugins.online.world import US, World, at, row
 
 UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+
+
+@pytest.fixture(params=CLUSTER_LAST)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    return World(tmp_path, online_settings(request.param, tmp_path, request))
 
 
 def columns() -> dict[str, tuple[Any, pa.Array, Any, Any]]:
@@ -91,6 +98,7 @@ def test_rare_types_have_feast_s_bytes(sqlite_world: World) -> None:
     connection.execute("DELETE FROM test_rare")
     connection.commit()
     frame = pq.read_table(world.home / "rare.parquet").to_pandas(maps_as_pydicts="strict")
+    frame["maps"] = [None if value is None else list(value) for value in frame["maps"]]  # Feast refuses arrays here
     world.stock().push("rare_pushes", frame, to=PushMode.ONLINE)
     assert [one[:4] for one in connection.execute(query)] == [one[:4] for one in ours]
     assert len(ours) == 2 * len(columns())
