@@ -197,7 +197,7 @@ def _forget_torn_down(registry: Path) -> bool:
         with closing(sqlite3.connect(f"{registry.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             if connection.execute("SELECT EXISTS (SELECT 1 FROM feature_views)").fetchone()[0]:
                 return False
-    except sqlite3.OperationalError:  # no such table: never applied, or locked by who applies
+    except sqlite3.Error:  # never applied, in use, or damaged: the next step says which
         return False
     registry.unlink()
     return True

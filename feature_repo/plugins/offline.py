@@ -31,7 +31,7 @@ from feature_repo.plugins.history import Budget, Join
 from feature_repo.plugins.jobs import EarmarkRetrievalJob, Surroundings
 from feature_repo.plugins.parquet import read_layout
 from feature_repo.plugins.push import push_rows
-from feature_repo.plugins.queries import HistoryQuery, PullQuery, ViewPlan
+from feature_repo.plugins.queries import HistoryQuery, PullQuery, ViewPlan, in_force_until
 from feature_repo.plugins.sources import Parts, resolve, work_key_column
 
 _SIZE = re.compile(r"([0-9.]+)\s*([kmgt]?i?b)", re.IGNORECASE)
@@ -129,7 +129,9 @@ class EarmarkOfflineStore(DuckDBOfflineStore):
         start_date: datetime | None,
         end_date: datetime | None,
     ) -> RetrievalJob:
-        """The latest row of each key with start <= event <= end, in file order."""
+        """The latest row of each key with start <= event <= end, none later than the present, in file order: it is what
+        Feast materialises."""
+        end_date = in_force_until(end_date)
         if not is_parquet(data_source):
             return DuckDBOfflineStore.pull_latest_from_table_or_query(
                 config, data_source, join_key_columns, feature_name_columns, timestamp_field,

@@ -23,6 +23,14 @@ from feature_repo.plugins.sources import resolve
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def in_force_until(end: datetime | None) -> datetime:
+    """The end of a span of event times, or the present where that is earlier: later rows are not in force."""
+    now = datetime.now(UTC)
+    if end is None:
+        return now
+    return min(now, end if end.tzinfo else end.replace(tzinfo=UTC))
+
+
 class Query(Protocol):
     """Answers as tables of one schema."""
 

@@ -26,6 +26,7 @@ from feature_repo.plugins.column_types import plain_type
 from feature_repo.plugins.offline import view_plan
 from feature_repo.plugins.parquet import read_layout
 from feature_repo.plugins.push import push_rows
+from feature_repo.plugins.queries import in_force_until
 from feature_repo.plugins.sources import Parts, resolve, work_key_column
 from feature_repo.plugins.spark.conversion import spark_type
 from feature_repo.plugins.spark.frames import as_files, is_parquet
@@ -102,7 +103,9 @@ class EarmarkSparkOfflineStore(SparkOfflineStore):
         start_date: datetime | None,
         end_date: datetime | None,
     ) -> RetrievalJob:
-        """The latest row of each key with start <= event <= end, in file order when it is collected."""
+        """The latest row of each key with start <= event <= end, none later than the present, in file order when it is
+        collected."""
+        end_date = in_force_until(end_date)
         return _pull(
             config, data_source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column,
             start_date, end_date, latest=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import decimal
 import json
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +189,9 @@ def on_demand(world: World) -> list[Any]:
 def test_persisted_on_demand_views(world: World) -> None:
     """Materialised, read by our store and by Feast's own, and written by a client."""
     world.store.apply(on_demand(world))
-    world.add([row("a", 1, 0, title="one", plays=3), row("b", 1, 0, title="two", plays=4)])
-    world.store.materialize(at(0), at(10))
+    future = row("a", 1, 0, title="not yet") | {"event_timestamp": datetime.now(UTC) + timedelta(hours=1)}
+    world.add([row("a", 1, 0, title="one", plays=3), row("b", 1, 0, title="two", plays=4), future])
+    world.store.materialize(at(0), datetime(2100, 1, 1, tzinfo=UTC))
     assert world.titles("a", "b") == ["one", "two"]
     for store in (world.store, world.stock()):
         found = store.get_online_features(["loud:shout", "loud:double"], {"content_id": ["a", "b", "none"]}).to_dict()
