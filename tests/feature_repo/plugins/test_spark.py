@@ -452,13 +452,13 @@ def test_a_failed_job_is_done_again(own: FeatureStore, monkeypatch: pytest.Monke
     from feature_repo.plugins.spark.engine import EarmarkSparkEngine
 
     engine, view = own._get_provider().batch_engine, own.get_feature_view("tracks")
-    real = EarmarkSparkEngine._write
+    real = EarmarkSparkEngine._send
 
     def dies_after(self: Any, *arguments: Any) -> int:
         real(self, *arguments)
         raise StorageError("the machine is gone")
 
-    monkeypatch.setattr(EarmarkSparkEngine, "_write", dies_after)
+    monkeypatch.setattr(EarmarkSparkEngine, "_send", dies_after)
     with pytest.raises(StorageError, match="is gone"):
         engine.materialise(view)
     assert engine.unseen(view)
