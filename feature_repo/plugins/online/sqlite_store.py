@@ -63,12 +63,14 @@ class EarmarkSqliteOnlineStore(ReadsAndPushes, SqliteOnlineStore):
     def __init__(self) -> None:
         self._own = threading.local()
 
-    def _get_conn(self, config: RepoConfig) -> sqlite3.Connection:
+    def _get_conn(self, config: RepoConfig, reads: bool = False) -> sqlite3.Connection:
+        """This thread's connection. Where the file was replaced it is a new one, and where it was deleted too, but to
+        who only `reads`: to write to a file without a name would lose the rows."""
         open_: dict[Any, _Open] = self._own.__dict__.setdefault("connections", {})
         key = (config.repo_path, config.online_store.path, os.getpid())  # a connection must not cross a fork
         path = self._get_db_path(config)
         known = open_.get(key)
-        if known is not None and known.file != _file(path):  # deleted or replaced: ours would be a file without a name
+        if known is not None and known.file != (file := _file(path)) and not (reads and file is None):
             known.connection.close()
             known = None
         if known is None:
@@ -157,7 +159,7 @@ class EarmarkSqliteOnlineStore(ReadsAndPushes, SqliteOnlineStore):
 
     def read_rows(self, config: RepoConfig, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
         """The rows of each view's keys. Raises `StorageError`."""
-        connection = self._get_conn(config)
+        connection = self._get_conn(config, reads=True)
         try:
             return [in_force(read(connection, plan, some)) for plan, some in zip(plans, keys, strict=True)]
         except (sqlite3.Error, OSError) as error:
