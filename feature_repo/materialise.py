@@ -47,8 +47,6 @@ def materialise(
                 written[view.name] = engine.materialise(view, again=again, expect=steps.expect, progress=steps.advance)
         except EarmarkError as error:
             failed.append((view.name, error))
-    if len(failed) == 1:
-        raise failed[0][1]
     if failed:
         raise failures(failed)
     return written

@@ -20,7 +20,7 @@ from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.offline_stores.file_source import FileSource
 from pydantic import StrictStr
 
-from core.errors import StorageError
+from core.errors import ConfigError, EarmarkError, StorageError
 from feature_repo.plugins.online.definition import define
 from feature_repo.plugins.online.pending import now_us
 from feature_repo.plugins.online.response import FastReads
@@ -56,13 +56,13 @@ class EarmarkEngine(LocalComputeEngine):
         return True
 
     def materialize(self, registry: Any, tasks: Any, **named: Any) -> list[Any]:
-        """Feast's call: a job a task. Where several fail, the first job's error names them all."""
+        """Feast's call: a job a task. Feast raises the error of the first that failed, which names all that did."""
         jobs = super().materialize(registry, tasks, **named)
         names = [task.feature_view.name for task in (tasks if isinstance(tasks, list) else [tasks])]
         failed = [(name, job) for name, job in zip(names, jobs, strict=True) if job.error() is not None]
-        if len(failed) > 1:
-            error = failures([(name, job.error()) for name, job in failed])
-            first = failed[0][1]
+        errors = [(name, job.error()) for name, job in failed]
+        if len(failed) > 1 or (failed and isinstance(errors[0][1], EarmarkError)):
+            error, first = failures(errors), failed[0][1]
             jobs[jobs.index(first)] = LocalMaterializationJob(first.job_id(), MaterializationJobStatus.ERROR, error)
         return jobs
 
@@ -193,11 +193,16 @@ class EarmarkEngine(LocalComputeEngine):
             self.online_store.note(config, plan, definition, {names[after]: due})
 
 
-def failures(errors: Sequence[tuple[str, BaseException]]) -> StorageError:
+def failures(errors: Sequence[tuple[str, BaseException]]) -> EarmarkError:
     """One error for the views of the given names that could not be materialised."""
-    reasons = "; ".join(f"{name}: {error}" for name, error in errors)
-    combined = StorageError(f"{len(errors)} feature views could not be materialised, the others were: {reasons}")
-    combined.__cause__ = errors[0][1]
+    first = errors[0][1]
+    if len(errors) == 1:
+        kind = ConfigError if isinstance(first, ConfigError) else StorageError
+        combined: EarmarkError = kind(f"feature view {errors[0][0]!r} could not be materialised: {first}")
+    else:
+        reasons = "; ".join(f"{name}: {error}" for name, error in errors)
+        combined = StorageError(f"{len(errors)} feature views could not be materialised, the others were: {reasons}")
+    combined.__cause__ = first
     return combined
 
 
