@@ -1,4 +1,5 @@
-"""Decoding a file to 16 kHz mono: ours (PyAV under limits) against the libraries that could have done it.
+"""Decoding a file to 16 kHz mono: ours (PyAV under limits) against the libraries that could have done it; and decoding
+in a worker process, as every command does, against the same decoder in this process.
 
 Also in CPU seconds: decoders that spread over cores gain nothing where items already run side by side.
 """
@@ -78,6 +79,34 @@ def usable(decode: Callable[[Path], np.ndarray], path: Path) -> bool:
         return False
 
 
+def isolation(folder: Path, rounds: int) -> list[Row]:
+    """CPU seconds with every living process: of the decoded samples' way to this process, and of a worker's start."""
+    from catalog import audio, isolated
+    from enrichers.loudness import LoudnessMeter
+
+    paths = [folder / f"sound.{ending}" for ending in FORMATS]
+
+    def decode_all(decode: Callable[..., Any]) -> None:
+        for path in paths:
+            # Every sample is read, as the models do: shared memory is mapped when it is touched.
+            decode(path, listeners=[LoudnessMeter()]).samples.sum()
+
+    def restart() -> None:
+        isolated.close()
+        isolated.media_hash(paths[-1])
+
+    found = alternate(
+        {"ours": lambda: decode_all(isolated.decode_audio), "limit": lambda: decode_all(audio.decode_audio)}, rounds
+    )
+    started = alternate({"ours": restart, "warm": lambda: isolated.media_hash(paths[-1])}, rounds)
+    limit = "the same in this process"
+    note = f"{len(paths)} files with the loudness meter"
+    return [
+        Row("isolation", found["ours"], None, found["limit"], "CPU s", "", limit, note=note),
+        Row("isolation start", max(0.0, started["ours"] - started["warm"]), None, None, "CPU s", note="one worker"),
+    ]
+
+
 def run(quick: bool) -> list[Row]:
     seconds = QUICK_SECONDS if quick else SECONDS
     rows = []
@@ -102,7 +131,8 @@ def run(quick: bool) -> list[Row]:
                     higher_is_better=True,
                 )
             )
+        rows += isolation(Path(folder), 3 if quick else 7)
     return rows
 
 
-BENCHMARK = Benchmark("decode", "audio files to 16 kHz mono, by format and library", run)
+BENCHMARK = Benchmark("decode", "audio files to 16 kHz mono, by format and library, and what isolation costs", run)
