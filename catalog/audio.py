@@ -110,10 +110,12 @@ def decode_audio(
     for number, span in enumerate(spans):
         try:
             with open_audio(path, None if single else span) as (container, stream):
-                index_s = _index_duration(container, stream) if stated.duration_s is None else stated.duration_s
+                index_s = _index_duration(container, stream)
+                if single and stated.duration_s is not None:
+                    index_s = stated.duration_s
                 if number == 0:
                     _check_length(path, limits, index_s, container, stream, progress)
-                decode.link(container, stream, Link(index_s if single else None, span[1] - span[0]))
+                decode.link(container, stream, Link(index_s, span[1] - span[0], container.format.name == "ogg"))
         except BadItem as error:
             if number == 0 or error.reason not in ("not_audio", "no_audio_stream"):
                 raise
@@ -131,7 +133,7 @@ def _one_channel(path: Path, limits: Limits, spans: Sequence[Span], first: _Deco
     again.first_only = True
     for span in spans:
         with open_audio(path, None if len(spans) == 1 else span) as (container, stream):
-            again.link(container, stream, Link(None, span[1] - span[0]))
+            again.link(container, stream, Link(None, span[1] - span[0], False))
     return replace(audio, samples=again.finish().samples)
 
 
@@ -184,9 +186,11 @@ class Link:
 
     index_s: float | None
     size_bytes: int
+    gapless: bool  # whether the index counts what is there, so that less is a loss
     seconds: float = 0.0  # decoded
     packet_bytes: int = 0  # of packets that could be decoded
     end_byte: int = 0  # of the last packet whose place is known
+    end_s: float = 0.0  # of the last frame, by the file's own clock
     last_failed: bool = False  # the last packet could not be decoded
     demux_error: str = ""  # what ended the stream, unless it was its end
 
@@ -266,6 +270,8 @@ class _Decode:
                 if not isinstance(frame, AudioFrame) or not frame.samples:
                     continue
                 decoded, link.last_failed = True, False
+                if frame.time is not None:
+                    link.end_s = frame.time + frame.samples / max(frame.sample_rate, 1)
                 frame_s = frame.samples / frame.sample_rate if frame.sample_rate else 0.0
                 yield frame
 
@@ -347,13 +353,19 @@ class _Decode:
 
     def _short(self, stated: Declared) -> str | None:
         """How the sound ends before the bytes that the header promises."""
-        index_s, link = stated.duration_s or self.read[0].index_s, self.read[-1]
+        index_s, link = self._stated_s(stated), self.read[-1]
         if stated.counted and index_s is not None:
             missing = index_s - self.seconds - self.failed_s > _tolerated(index_s)
+            if missing and len(self.read) == 1 and index_s - link.end_s <= _tolerated(index_s):
+                return None  # it goes on to its end: the loss is inside
             return f"{self.seconds:.2f} s of audio; the file states {index_s:.2f} s" if missing else None
         if link.last_failed and index_s is None:
             return f"the last packet is cut at {self.seconds:.2f} s"
         return None
+
+    def _stated_s(self, stated: Declared) -> float | None:
+        """The duration of the whole file: that of an index holds for the one stream of a file."""
+        return stated.duration_s or (self.read[0].index_s if len(self.read) == 1 else None)
 
     def _damage(self, stated: Declared) -> str | None:
         """What of the file could not be decoded, though its bytes are there."""
@@ -361,7 +373,7 @@ class _Decode:
             return self.failed_links[0]
         if self.failed_s > _tolerated(self.seconds + self.failed_s):
             return f"{self.failed_s:.2f} of {self.seconds + self.failed_s:.2f} s could not be decoded"
-        index_s = stated.duration_s or self.read[0].index_s
+        index_s = self._stated_s(stated)
         missing = index_s is not None and index_s - self.seconds > _tolerated(index_s)
         read = sum(link.packet_bytes for link in self.read)
         if (
@@ -370,7 +382,11 @@ class _Decode:
             and stated.audio_bytes - read > max(2 * MP3_FRAME_BYTES, stated.audio_bytes // 50)
         ):
             return f"only {read:,} of {stated.audio_bytes:,} bytes are audio"
+        if missing and stated.counted:
+            return f"{self.seconds:.2f} s of audio; the file states {index_s:.2f} s and goes on to its end"
         for link in self.read:
+            if link.gapless and link.index_s and link.index_s - link.seconds > _tolerated(link.index_s):
+                return f"{link.index_s - link.seconds:.2f} of {link.index_s:.2f} s are missing inside the file"
             unread = link.size_bytes - link.end_byte
             if link.demux_error and (missing or (link.index_s is None and unread > link.size_bytes // 100)):
                 return f"the container is damaged after {self.seconds:.2f} s: {link.demux_error}"

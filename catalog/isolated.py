@@ -47,7 +47,12 @@ _START = (
     "import json,sys;sys.path[:]=json.loads(sys.argv[1]);"
     "from catalog.worker import main;main(int(sys.argv[2]),int(sys.argv[3]))"
 )
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    # The C library would give each block's memory back and fetch it anew, at a quarter of the cost of decoding.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
 
 
 def decode_audio(
@@ -137,7 +142,7 @@ class _Worker:
                 stdout=subprocess.DEVNULL,  # native libraries write what nobody asked for
                 stderr=self._stderr,
                 pass_fds=fds,
-                env={**os.environ, **_ONE_THREAD},
+                env={**os.environ, **_ENVIRONMENT},
                 process_group=0,  # an interrupt at the terminal is for this process, which decides when to stop
             )
         except OSError as error:

@@ -76,6 +76,17 @@ def test_an_mp3_with_a_hole_is_damaged_not_truncated(mp3: Path, tmp_path: Path) 
     assert reason(path) == "decode_failed"
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [(".ogg", "libvorbis"), (".flac", "flac"), (".opus", "libopus")])
+def test_a_hole_is_damage_and_no_cut(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    source = ["-f", "lavfi", "-i", "anoisesrc=d=12:a=0.2:seed=1"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, "-c:a", codec, str(path)], check=True, capture_output=True)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 : len(data) * 2 // 3] = bytes(len(data) * 2 // 3 - len(data) // 3)
+    path.write_bytes(data)
+    assert reason(path) == "decode_failed"
+
+
 @pytest.mark.parametrize("codec", ["adpcm_ms", "adpcm_ima_wav", "pcm_mulaw", "pcm_s24le", "libmp3lame", "gsm_ms"])
 def test_wav_of_every_codec_is_whole(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "x.wav"
