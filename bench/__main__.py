@@ -28,6 +28,7 @@ NAMES = (
     "moderation-hashes",
     "moderation-pictures",
     "moderation-text",
+    "transcript-language",
 )
 
 

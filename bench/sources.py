@@ -98,7 +98,7 @@ class Sources:
 def missing(quick: bool) -> list[str]:
     """The Debian packages that are needed and not installed."""
     wanted = [c for c in (*MUSIC, *PROMPTS) if (c.quick or not quick) and c.root]
-    lacking = [c.package for c in wanted if not any(_files(c))]
+    lacking = [c.package for c in wanted if not any(files_of(c))]
     return lacking + [program for program in ("flite", "espeak-ng") if not shutil.which(program)]
 
 
@@ -135,14 +135,15 @@ def _root(collection: Collection) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _files(collection: Collection) -> Iterable[Path]:
+def files_of(collection: Collection) -> Iterable[Path]:
+    """The collection's installed files, in order."""
     return sorted(_root(collection).glob(collection.files))
 
 
 def _side(collection: Collection, split: Split) -> list[Path]:
     """The collection's files that belong to `split`."""
     root = _root(collection)
-    found = {str(p.relative_to(root)): p for p in _files(collection)}
+    found = {str(p.relative_to(root)): p for p in files_of(collection)}
     return [found[name] for name in _half(list(found), split)]
 
 

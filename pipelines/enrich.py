@@ -279,7 +279,7 @@ def _read_audio(run: Run, item: Row, stages: list[Stage]) -> Any:
     listeners = [listener for stage in stages for listener in stage.listeners()]
     with run.resolver.open(item["audio_uri"]) as path:
         audio = decode_audio(path, run.config.limits, listeners, accept_truncated=run.config.accept_truncated)
-        return _hashed(audio, path, stages)
+        return _hashed(replace(audio, language=item["language"]), path, stages)
 
 
 def _read_image(run: Run, item: Row, stages: list[Stage]) -> Any:

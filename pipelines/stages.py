@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from core.features import (
     raw_view,
 )
 from core.keys import digest, work_key
+from core.languages import declared_english
 from pipelines.context import Run
 
 Row = dict[str, Any]
@@ -43,7 +44,8 @@ class Stage:
     """One computation on one content.
 
     `run` takes a batch of decoded media (catalogue rows for modality "none") and returns a row of features for each;
-    everything that shapes them is in `model_id` and `version`, so they are part of the key of work.
+    everything that shapes them is in `model_id` and `version`, so they are part of the key of work. So is
+    `declared_input`: what the rows depend on of the catalogue's own statements, None where they do not.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Stage:
     version: int
     run: Callable[[Sequence[Any]], list[Row]]
     listeners: Callable[[], list[Any]] = list
+    declared_input: Callable[[Row], str | None] = lambda row: None
 
     def key(self, media_key: str) -> str:
         """The key of work for media of that key."""
@@ -179,7 +182,7 @@ def media_stages(run: Run) -> list[Stage]:
     return [
         _embed("audio_raw", "audio", raw_view("audio", audio.model_id, audio.dim), audio, "vector"),
         _enrich("acoustic", run.enrichers[ACOUSTIC.name]),
-        _enrich("speech", run.enrichers[SPEECH.name]),
+        replace(_enrich("speech", run.enrichers[SPEECH.name]), declared_input=declared_speech),
         fingerprint_stage(),
         _embed("image", "image", embedding_view("image", image.model_id, image.dim), image, "embedding"),
         _enrich("visual", run.enrichers[VISUAL.name]),
@@ -219,6 +222,11 @@ def _enrich(name: str, enricher: Any) -> Stage:
 def content_key(row: Row) -> str:
     """Key of everything the catalogue says of a content but its version's time."""
     return digest([[name, str(row[name])] for name in CONTENT_SCHEMA.names if name not in ("updated_at", "text")])
+
+
+def declared_speech(row: Row) -> str | None:
+    """What the transcript depends on of the declared language: another name of the same language changes nothing."""
+    return {True: "english", False: "another language", None: None}[declared_english(row["language"])]
 
 
 def audio_key(identity: Any) -> str:

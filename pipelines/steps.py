@@ -108,7 +108,9 @@ def _media_candidates(
     sizes: dict[int, int] = {}
 
     def add(stage: Stage, position: int, row: dict[str, Any], key: str, made_of: str = "") -> None:
-        candidate = Candidate(position, row["content_id"], row["updated_at"], key, stage.key(made_of or key))
+        made_of, declared = made_of or key, stage.declared_input(row)
+        work = stage.key(made_of if declared is None else digest([made_of, declared]))
+        candidate = Candidate(position, row["content_id"], row["updated_at"], key, work)
         candidates.setdefault(stage.name, []).append(candidate)
 
     content = content_stage()
