@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from core.errors import BadItem, ConfigError
+from core.extras import require
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0  # of each socket operation
@@ -60,10 +61,9 @@ class S3Source:
     def _s3(self) -> Any:
         with self._lock:  # a client may be shared between threads, making one may not
             if self._client is None:
-                try:
-                    import boto3
-                except ImportError as error:
-                    raise ConfigError("s3:// URIs need boto3: install earmark[s3]") from error
+                require(["s3"], "a catalogue with s3:// URIs")
+                import boto3
+
                 self._client = boto3.client("s3", endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None)
             return self._client
 

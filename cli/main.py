@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("FEAST_USAGE", "False")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from core.errors import EarmarkError, StorageError
+    from core.extras import explain
 
     try:
         try:
@@ -83,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         discard_output()
         return 0
     except Exception as error:
+        if isinstance(error, ImportError) and (lacking := explain(error)) is not None:
+            print(f"earmark: {lacking}", file=sys.stderr)
+            return lacking.exit_code
         if not is_disk_full(error):
             raise
         if isinstance(error, OSError) and error.filename is None:

@@ -15,6 +15,10 @@ class ConfigError(EarmarkError):
     exit_code = 2
 
 
+class MissingExtra(ConfigError):
+    """A part of the distribution that was asked for is not installed; the message names the extra that brings it."""
+
+
 class CatalogError(EarmarkError):
     """The catalogue as a whole cannot be read (wrong column, unreadable file). Raised before any work."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError, StorageError
+from core.extras import require
 from core.storage import Conflict, Entry
 
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
@@ -29,10 +30,9 @@ class S3Storage:
     @property
     def client(self) -> Any:
         if self._client is None:
-            try:
-                import boto3
-            except ImportError as error:
-                raise ConfigError("an s3:// store needs boto3: install earmark[s3]") from error
+            require(["s3"], "an s3:// store")
+            import boto3
+
             self._client = boto3.client("s3")
         return self._client
 

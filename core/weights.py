@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import ModelError
+from core.extras import hint
 
 
 @cache
@@ -19,7 +20,7 @@ def package_file(package: str, relative: str, sha256: str, extra: str = "bundled
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"the package {package} with model weights is not installed: install earmark[{extra}]")
+        raise ModelError(f"the package {package} with model weights is not installed: {hint([extra])}")
     path = Path(spec.submodule_search_locations[0]) / relative
     if not path.is_file():
         raise ModelError(f"{relative} is missing from the package {package}: install it again")

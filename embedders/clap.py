@@ -19,6 +19,7 @@ import numpy as np
 
 from catalog.media import Audio, Listener
 from core.errors import BadItem, ModelError
+from core.extras import hint
 from embedders.device import resolve_device
 
 RATE = 48_000  # Hz
@@ -260,7 +261,7 @@ def _clap_module() -> Any:
     """laion-clap's `clap_module`, without running the package around it, which asks a hub for tokenizers."""
     around = importlib.util.find_spec("laion_clap")
     if around is None or not around.submodule_search_locations:
-        raise ModelError("the hub profile's audio model needs laion-clap: install earmark[hub]")
+        raise ModelError(f"the hub profile's audio model needs laion-clap: {hint(['hub'])}")
     folder = Path(around.submodule_search_locations[0]) / "clap_module"
     spec = importlib.util.spec_from_file_location(
         "clap_module", folder / "__init__.py", submodule_search_locations=[str(folder)]

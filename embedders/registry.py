@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import ConfigError
+from core.extras import EXTRAS, require
 from embedders.device import resolve_device
 
 __all__ = ["AudioModel", "Profile", "load_profile", "resolve_device"]
@@ -44,6 +45,8 @@ def load_profile(profile: str, *, device: str = "auto", options: Mapping[str, An
     `options` of the hub profile name the models: `text`, `image` (hub names or local paths) and `audio` (path of a
     laion-clap checkpoint); those of the bundled profile may name another `text`. Raises `ConfigError`.
     """
+    if profile in EXTRAS:
+        require([profile], f"the model profile {profile}")
     if profile == "bundled":
         from embedders.image import EfficientNetLite0
         from embedders.musicnn import MusicnnRaw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.extras import require
 from core.features import ACOUSTIC, SPEECH, TEXT_SIGNALS, VISUAL
 from enrichers.acoustic import AcousticEnricher
 from enrichers.speech import SpeechEnricher
@@ -16,6 +17,7 @@ def load_enrichers(device: str = "auto") -> dict[str, Any]:
 
     On a GPU only the transcriber moves there: the others cost less than the copy.
     """
+    require(["bundled"], "enriching media")
     return {
         ACOUSTIC.name: AcousticEnricher(),
         SPEECH.name: SpeechEnricher(device if device in ("auto", "cuda") else "cpu"),

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from core.errors import ConfigError, NotFound, StorageError
+from core.extras import require
 from core.features import FAMILIES
 from core.release import read_release
 from core.storage import LocalStorage
@@ -60,6 +61,14 @@ def registry_file(url: str) -> Path | None:
     return Path(make_url(url).database or "") if url.startswith(SQLITE) else None
 
 
+def require_parts(profile: str, redis: bool = False) -> None:
+    """Raises `MissingExtra` where the extras of a Feast profile are not installed; `redis` says whether the profile
+    spark keeps its online rows in Redis."""
+    extras = ["spark"] if profile == "spark" else []
+    extras += ["redis"] if profile == "redis" or (profile == "spark" and redis) else []
+    require(extras, f"the Feast profile {profile}")
+
+
 def profile_name() -> str:
     """The Feast profile that the environment asks for."""
     return os.environ.get(PROFILE_VARIABLE, "embedded")
@@ -68,6 +77,7 @@ def profile_name() -> str:
 def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
     """feature_store.yaml of a profile: `embedded` (SQLite online), `redis`, or `spark` (with Redis online where the
     environment names one, else SQLite). Raises `ConfigError`."""
+    require_parts(profile, REDIS_VARIABLE in os.environ)
     home = root / FOLDER
     online: dict[str, Any] = {"type": f"{PLUGINS}.online.sqlite_store.EarmarkSqliteOnlineStore"}
     if profile == "redis" or (profile == "spark" and os.environ.get(REDIS_VARIABLE)):
@@ -148,6 +158,7 @@ def open_store(root: Path) -> Any:
             f"the store {root} was moved or copied: its Feast repository still points at "
             f"{database.parent}; run earmark on its catalogue once, which mends that"
         )
+    _require_parts_of(settings)
     os.environ.setdefault("FEAST_USAGE", "False")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -167,6 +178,14 @@ def _registry_path(settings: Path) -> str:
         return str(found["registry"]["path"])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         raise StorageError(f"{settings} is damaged or not Earmark's ({type(error).__name__}); {MEND}") from error
+
+
+def _require_parts_of(settings: Path) -> None:
+    """Raises `MissingExtra` where a repository's stores need an extra that is not installed."""
+    loaded = yaml.safe_load(settings.read_text())
+    kinds = " ".join(str(part.get("type")) for part in loaded.values() if isinstance(part, dict))
+    extras = [extra for extra in ("redis", "spark") if extra in kinds.lower()]
+    require(extras, f"the store {settings.parent.parent}")
 
 
 def _told_apart(registry: Any) -> Any:

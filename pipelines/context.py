@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 
 from core.config import Config, build
 from core.errors import NotFound
+from core.extras import require
 from core.location import store_folder
 from core.storage import Storage, open_storage, read_json
 from core.tables import Tables
@@ -90,6 +92,15 @@ class Run:
         return read_json(self.storage, f"{self.folder}/{name}")
 
 
+def require_extras(config: Config) -> None:
+    """Raises `MissingExtra` where a run with this configuration needs an extra that is not installed."""
+    from feature_repo.store import REDIS_VARIABLE, profile_name, require_parts
+
+    models = ["bundled", "hub"] if config.profile == "hub" else ["bundled"]  # segments and transcripts are bundled's
+    require([*models, *(["voices"] if config.voices else [])], "enriching a catalogue")
+    require_parts(profile_name(), REDIS_VARIABLE in os.environ)
+
+
 def newest_catalog(storage: Storage) -> str | None:
     """The folder of the newest run that still has its catalogue (`catalog.parquet`); runs keep only the newest."""
     found = [e.path for e in storage.entries("runs") if e.path.endswith("/catalog.parquet")]
@@ -108,8 +119,6 @@ _torch_lock = threading.Lock()
 
 def one_thread_per_model() -> None:
     """Items run side by side, so a model that also spread over the cores would fight the others for them."""
-    import os
-
     one_algebra_thread()
     with _torch_lock:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -10,7 +10,7 @@ from core import lease
 from core.errors import ConfigError
 from core.location import check_new_store
 from pipelines import compaction, enrich, moderate, publish, skips, steps
-from pipelines.context import Progress, Run, local_root, no_progress
+from pipelines.context import Progress, Run, local_root, no_progress, require_extras
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def run_step(store: str, run_id: str, name: str, item: str | None = None, progre
 
 def begin(run: Run) -> None:
     """Opens a run whose steps are separate processes: takes the lease for it and writes its configuration."""
+    require_extras(run.config)
     check_new_store(local_root(run.storage))
     lease.acquire(run.storage, run.run_id, ttl_s=CLUSTER_LEASE_S, bound_to_process=False)
     run.save()

@@ -16,7 +16,7 @@ from core.location import check_new_store
 from core.storage import LocalStorage, open_storage
 from feature_repo.store import check_online
 from pipelines import removal
-from pipelines.context import Progress, Run, local_root, no_progress
+from pipelines.context import Progress, Run, local_root, no_progress, require_extras
 from pipelines.graph import STEPS
 from pipelines.summary import summarise
 
@@ -49,6 +49,7 @@ def run_catalog(
         if not path.exists():
             raise CatalogError(f"the catalogue {source} does not exist")
         source = str(path)
+    require_extras(config)
     storage = open_storage(store)
     check_new_store(local_root(storage))  # a place that cannot hold a store is refused before any work
     check_online(local_root(storage))

@@ -11,6 +11,8 @@ from typing import Any
 
 from core.config import Config
 from core.errors import ConfigError
+from core.extras import require
+from pipelines.context import require_extras
 from pipelines.graph import STEPS
 
 IMAGE = "earmark:latest"
@@ -27,10 +29,8 @@ def build_pipeline(
     Its parameters are `source` (the catalogue), `store` and `options` (JSON of prune, verify, retry, refit). `volume`
     names a PersistentVolumeClaim mounted at /data in every step; `gpus` are asked for by the steps that run models.
     """
-    try:
-        from kfp import dsl
-    except ImportError as error:
-        raise ConfigError("Kubeflow pipelines need kfp: install earmark[kubeflow]") from error
+    require(["kubeflow"], "a Kubeflow pipeline")
+    from kfp import dsl
 
     component = dsl.component(base_image=image, install_kfp_package=False)
 
@@ -109,6 +109,8 @@ def compile_pipeline(path: Path, **choices: Any) -> None:
 def run_locally(source: str, store: str, *, config: Config | None = None, options: dict[str, Any] | None = None) -> str:
     """Runs the pipeline with kfp's local subprocess runner, in a child process (kfp wraps `print` and log handlers);
     returns the run's id. For trying the graph, and for tests."""
+    require(["kubeflow"], "a Kubeflow pipeline")
+    require_extras(config or Config())
     request = {
         "source": source,
         "store": store,

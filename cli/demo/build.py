@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from cli.demo import pictures, sound, words
+from core.extras import require
 
 VERSION = 1  # raised when the catalogue comes out otherwise than before
 START = datetime(2026, 1, 5, 6, 0, tzinfo=UTC)
@@ -72,6 +73,7 @@ class _Builder:
         return path
 
     def build(self) -> DemoReport:
+        require(["bundled", "demo"], "the demo")
         self.make_covers()
         self.tracks()
         self.episodes()
