@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ OPTIONS = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS}
 def check_file(path: Path, limits: Limits) -> int:
     """Size in bytes of the regular file at `path`.
 
-    Raises `BadItem`: `missing_file` (also for folders, devices and unreadable files), `empty_file`, `too_large`.
+    Raises `BadItem`: `missing_file` (also for folders and devices), `unreadable`, `empty_file`, `too_large`.
     """
     try:
         size = path.stat().st_size
@@ -34,7 +35,8 @@ def check_file(path: Path, limits: Limits) -> int:
         raise BadItem("missing_file", f"there is no file {path.name}") from error
     except (OSError, ValueError) as error:
         told = getattr(error, "strerror", None) or error.__class__.__name__
-        raise BadItem("missing_file", f"{path.name} cannot be looked at: {told}") from error
+        reason = "unreadable" if getattr(error, "errno", None) in (errno.EACCES, errno.EIO) else "missing_file"
+        raise BadItem(reason, f"{path.name} cannot be looked at: {told}") from error
     if not regular:
         raise BadItem("missing_file", f"{path.name} is not a regular file")
     if size == 0:
@@ -55,8 +57,10 @@ def open_audio(path: Path, span: Span | None = None) -> Iterator[tuple[InputCont
         # The file: prefix keeps a name such as "concat:a.wav" or "pipe:0" from being read as a protocol.
         part = f"subfile,,start,{span[0]},end,{span[1]},,:" if span else ""
         container = av.open(f"{part}file:{path}", options=dict(OPTIONS), **LENIENT)
-    except (FileNotFoundError, PermissionError) as error:
+    except FileNotFoundError as error:
         raise BadItem("missing_file", f"{path.name} cannot be opened: {error.strerror}") from error
+    except PermissionError as error:
+        raise BadItem("unreadable", f"{path.name} cannot be opened: {error.strerror}") from error
     except (av.FFmpegError, ValueError) as error:
         raise BadItem("not_audio", f"{path.name} is in no audio container that is read ({FORMATS})") from error
     with container:

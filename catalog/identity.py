@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,27 +12,9 @@ from catalog.sources import Resolver, split_cover
 from core.errors import BadItem
 from core.items import pool_of, reason_of
 
-__all__ = ["ITEM_ERRORS", "FileCache", "FileIdentity", "identify", "media_hash", "sha256_of"]
+__all__ = ["FileCache", "FileIdentity", "identify", "media_hash", "sha256_of"]
 
 HASH_THREADS = 4
-# Errors of the system that are about one file. Others, such as a full disk, are about all of them.
-ITEM_ERRORS = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.ENOENT,
-        errno.EIO,
-        errno.ELOOP,
-        errno.ENXIO,
-        errno.EISDIR,
-        errno.ENOTDIR,
-        errno.ENAMETOOLONG,
-        errno.ESTALE,
-        errno.ENODATA,
-        errno.ETIMEDOUT,
-        errno.EBADMSG,
-    }
-)
 
 
 def identify(
@@ -57,11 +38,6 @@ def identify(
             return _identity(uri, resolver, cache, verify)
         except BadItem as error:
             return error
-        except OSError as error:
-            # What was downloaded lies in a temporary folder: a full disk is no fault of the item.
-            if error.errno not in ITEM_ERRORS:
-                raise
-            return BadItem("unreadable", f"{uri} cannot be read: {error.strerror}")
 
     # SHA-256 and BLAKE3 release the interpreter lock.
     with pool_of(HASH_THREADS) as pool:

@@ -168,4 +168,4 @@ def test_a_file_of_a_catalogue_that_may_not_be_read_is_quarantined_alone(wav: Ca
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
-    assert found == {"ok.wav": "read", "locked.wav": "unreadable", "closed/in.wav": "missing_file"}
+    assert found == {"ok.wav": "read", "locked.wav": "unreadable", "closed/in.wav": "unreadable"}
