@@ -9,6 +9,7 @@ from typing import Any
 
 from cli.common import add_output, console, open_run, print_json, save_picture, seconds, table
 from cli.progress import progress_bar
+from cli.targets import check_file, check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,9 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.inprocess import run_catalog
 
     started = time.perf_counter()
+    check_folder(args.folder, "--folder")
+    if args.svg is not None:
+        check_file(args.svg, "--svg")
     folder = args.folder.absolute()
     with progress_bar(args.quiet) as (_, on_step):
         on_step("build the demo catalogue")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cli.common import add_store, console, local_store, open_run, print_json, table
 from cli.progress import progress_bar
+from cli.targets import check_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import pyarrow.parquet as pq
 
-    from core.errors import ConfigError, StorageError
+    from core.errors import StorageError
     from pipelines.duplicates import duplicates
 
-    if args.out is not None and not args.out.absolute().parent.is_dir():
-        raise ConfigError(f"there is no folder {args.out.absolute().parent} to write to")
+    if args.out is not None:
+        check_file(args.out, "--out")
     context = open_run(local_store(args))
     with progress_bar(args.quiet) as (progress, on_step):
         on_step("join near contents")

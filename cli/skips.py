@@ -21,6 +21,7 @@ from cli.common import (
     writing,
 )
 from cli.progress import progress_bar
+from cli.targets import check_folder
 
 HELP = """\
   earmark skips ~/Podcasts               a folder of audio: a file is an episode, a subfolder a show
@@ -79,6 +80,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--export and --report show markers; with --music nothing is marked: use --json")
     if args.accept_truncated and args.folder is None:
         raise ConfigError("--accept-truncated is for a FOLDER; for a store, give it to earmark run")
+    if args.export:
+        check_folder(args.out, "--out")
+    if args.report is not None:
+        check_folder(args.report, "--report")
     events = evidence = None
     if args.events is not None:
         from skips.events import read_events

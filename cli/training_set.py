@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from cli.common import add_store, console, local_store, print_json
 from cli.features import SERVICES
 from cli.progress import progress_bar
+from cli.targets import check_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from feature_repo.store import open_store
 
     root = local_store(args)
-    _check_out(args.out)
+    check_file(args.out, "--out")
     try:
         suffix = args.entities.suffix.lower()
         entities = pa.csv.read_csv(args.entities) if suffix == ".csv" else pq.read_table(args.entities)
@@ -77,19 +77,6 @@ def _write(rows: Any, out: Path) -> None:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise StorageError(f"cannot write {out}: {error}") from error
-
-
-def _check_out(out: Path) -> None:
-    """Raises `ConfigError` where `out` cannot be written: a long join must not end in that."""
-    from core.errors import ConfigError
-
-    folder = out.absolute().parent
-    if not folder.is_dir():
-        raise ConfigError(f"cannot write --out {out}: there is no folder {folder}")
-    if out.is_dir():
-        raise ConfigError(f"cannot write --out {out}: it is a folder; name a file")
-    if not os.access(out if out.exists() else folder, os.W_OK):
-        raise ConfigError(f"cannot write --out {out}: permission denied")
 
 
 def _with_times(entities: Any, path: Path) -> Any:

@@ -19,6 +19,10 @@ class MissingExtra(ConfigError):
     """A part of the distribution that was asked for is not installed; the message names the extra that brings it."""
 
 
+class WrongType(ConfigError, TypeError):
+    """A value of another type than the function takes, such as bytes where an id is wanted."""
+
+
 class CatalogError(EarmarkError):
     """The catalogue as a whole cannot be read (wrong column, unreadable file). Raised before any work."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, TIMESTAMP, VECTOR, WORK_KEY
+from core.names import path_name
 
 CONTENT_ENTITY = "content_id"
 SHOW_ENTITY = "show_id"
@@ -36,6 +37,9 @@ class View:
     stable_name: str | None = None  # what feature services call it, where `name` carries a model
     room: str = "offline"  # folder of the store: "offline" is Feast's, "beside" holds what Feast does not see
     group_rows: int = 65_536  # rows of a row group of its parts: few where rows are large and read one by one
+
+    def __post_init__(self) -> None:
+        path_name(self.name, "the view")
 
     @property
     def folder(self) -> str:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.errors import StorageError, StoreBusy
@@ -72,6 +72,31 @@ def hold(
     seconds for another holder, then raises `StoreBusy` naming it.
     """
     joined = acquire(storage, run_id, wait_s=wait_s, on_wait=on_wait, ttl_s=ttl_s)
+    try:
+        with _renewed(storage, run_id, ttl_s):
+            yield
+    finally:
+        if not joined:
+            release(storage, run_id)
+
+
+@contextlib.contextmanager
+def hold_for_step(storage: Storage, run_id: str, *, ttl_s: float) -> Iterator[None]:
+    """Holds the lease of a run whose steps are separate processes, perhaps on several hosts, while one of them works:
+    it is renewed when the block begins, in the background, and when the block ends. The run keeps it then, for `ttl_s`
+    seconds, in which its next step has to begin; the lease of a run that died expires after as long.
+
+    Raises `StoreBusy` where another run has the lease, also where it took it while the block ran.
+    """
+    acquire(storage, run_id, ttl_s=ttl_s, bound_to_process=False)
+    with _renewed(storage, run_id, ttl_s):
+        yield
+    acquire(storage, run_id, ttl_s=ttl_s, bound_to_process=False)
+
+
+@contextlib.contextmanager
+def _renewed(storage: Storage, run_id: str, ttl_s: float) -> Iterator[None]:
+    """Renews the run's lease in the background while the block runs."""
     stop = threading.Event()
     beat = threading.Thread(target=_renew, args=(storage, run_id, ttl_s, stop), daemon=True)
     beat.start()
@@ -80,8 +105,6 @@ def hold(
     finally:
         stop.set()
         beat.join()
-        if not joined:
-            release(storage, run_id)
 
 
 def acquire(
@@ -94,7 +117,7 @@ def acquire(
     bound_to_process: bool = True,
 ) -> bool:
     """Takes the lease; returns whether the run held it already. With `bound_to_process=False` the lease outlives this
-    process until it expires or is released. Raises `StoreBusy`."""
+    process until it expires or is released, and one that the run held already is renewed. Raises `StoreBusy`."""
     deadline = time.monotonic() + wait_s
     told = False
     while True:
@@ -109,12 +132,11 @@ def acquire(
             time.sleep(POLL_S)
             continue
         joined = bool(holder and holder.alive)
-        if joined and holder and not bound_to_process:
-            return True
-        if joined and holder and holder.pid != os.getpid():
+        if joined and holder and bound_to_process and holder.pid != os.getpid():
             return True  # another process of the same run owns it; it is renewed there
         with contextlib.suppress(Conflict):
-            mine = _mine(run_id, ttl_s, bound_to_process)
+            renews = joined and holder and not bound_to_process
+            mine = _extended(holder, ttl_s) if renews and holder else _mine(run_id, ttl_s, bound_to_process)
             storage.replace_if(PATH, _dump(mine), found[1] if found else None)
             return joined
 
@@ -130,13 +152,16 @@ def release(storage: Storage, run_id: str) -> None:
 
 def _renew(storage: Storage, run_id: str, ttl_s: float, stop: threading.Event) -> None:
     while not stop.wait(min(RENEW_S, ttl_s / 4)):
-        found = storage.read_tagged(PATH)
-        holder = _parse(found[0]) if found else None
-        if found and holder and holder.run_id == run_id:
-            renewed = Holder(**{**asdict(holder), "expires": time.time() + ttl_s})
-            # A failed renewal is tried again at the next beat; the lease outlasts three of them.
-            with contextlib.suppress(StorageError):
-                storage.replace_if(PATH, _dump(renewed), found[1])
+        # What fails here is tried again at the next beat; the lease outlasts three of them.
+        with contextlib.suppress(StorageError):
+            found = storage.read_tagged(PATH)
+            holder = _parse(found[0]) if found else None
+            if found and holder and holder.run_id == run_id:
+                storage.replace_if(PATH, _dump(_extended(holder, ttl_s)), found[1])
+
+
+def _extended(holder: Holder, ttl_s: float) -> Holder:
+    return replace(holder, expires=time.time() + ttl_s)
 
 
 def _mine(run_id: str, ttl_s: float, bound_to_process: bool) -> Holder:

@@ -9,7 +9,7 @@ answer is the same and costs more.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.features import View
+from core.ids import Ids, id_list
 from core.tables import Tables, check_keys, reading
 
 KEPT_BYTES = 32 << 20  # of decoded row groups that are kept for the next question
@@ -106,13 +107,13 @@ class LatestRows:
         self._number = {content_id: number for number, content_id in enumerate(contents)}
         self.keys: Mapping[str, str] = dict(zip(contents, chosen[WORK_KEY].to_pylist(), strict=True))
 
-    def ordered(self, content_ids: Iterable[str]) -> list[str]:
+    def ordered(self, content_ids: Ids) -> list[str]:
         """Those that have a row, in the order in which their rows stand in the store."""
-        return sorted((c for c in content_ids if c in self._number), key=self._number.__getitem__)
+        return sorted((c for c in id_list(content_ids) if c in self._number), key=self._number.__getitem__)
 
-    def read(self, content_ids: Iterable[str]) -> pa.Table:
+    def read(self, content_ids: Ids) -> pa.Table:
         """The rows of these contents, in the given order; contents without a row are left out."""
-        numbers = np.array([self._number[c] for c in content_ids if c in self._number], np.int64)
+        numbers = np.array([self._number[c] for c in id_list(content_ids) if c in self._number], np.int64)
         return self._parts.take(self._part[numbers], self._place[numbers])
 
     @property
@@ -141,9 +142,9 @@ class RowsOf:
         for run, content_id in enumerate(rows[view.entity].take(pa.array(first)).to_pylist()):
             self._runs.setdefault(content_id, []).append(run)
 
-    def read(self, content_ids: Iterable[str]) -> pa.Table:
+    def read(self, content_ids: Ids) -> pa.Table:
         """The rows of these contents, of each in the order of the store."""
-        runs = np.array([run for c in content_ids for run in self._runs.get(c, ())], np.int64)
+        runs = np.array([run for c in id_list(content_ids) for run in self._runs.get(c, ())], np.int64)
         counts = self._count[runs]
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return self._parts.take(np.repeat(self._part[runs], counts), np.repeat(self._first[runs], counts) + within)

@@ -9,6 +9,7 @@ from typing import Any
 
 from core.errors import ConfigError, StorageError
 from core.extras import require
+from core.names import relative_path
 from core.storage import Conflict, Entry
 
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
@@ -37,6 +38,7 @@ class S3Storage:
         return self._client
 
     def _key(self, path: str) -> str:
+        relative_path(path.rstrip("/"))
         return f"{self.prefix}/{path}" if self.prefix else path
 
     def read(self, path: str) -> bytes:
@@ -69,7 +71,7 @@ class S3Storage:
             raise StorageError(f"cannot commit {self.uri}/{path}: {error}") from error
 
     def entries(self, prefix: str) -> list[Entry]:
-        folder = self._key(prefix.strip("/") + "/" if prefix else "")
+        folder = self._key(prefix.strip("/") + "/") if prefix else f"{self.prefix}/" if self.prefix else ""
         skip = len(self.prefix) + 1 if self.prefix else 0
         try:
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)

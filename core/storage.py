@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from core.errors import StorageError
 from core.location import store_folder
+from core.names import relative_path
 
 TEMPORARY = ".tmp-"  # prefix of files that were never committed; readers ignore them
 
@@ -37,7 +38,7 @@ class Conflict(StorageError):
 
 
 class Storage(Protocol):
-    """A store's bytes by relative POSIX path."""
+    """A store's bytes by relative POSIX path. Every method raises `ConfigError` for a path that leads outside."""
 
     uri: str
 
@@ -103,11 +104,11 @@ class LocalStorage:
         self.uri = str(self.root)
 
     def local_path(self, path: str) -> Path:
-        return self.root / path
+        return self.root / relative_path(path)
 
     def read(self, path: str) -> bytes:
         try:
-            return (self.root / path).read_bytes()
+            return self.local_path(path).read_bytes()
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -121,7 +122,7 @@ class LocalStorage:
         return data, hashlib.blake2b(data, digest_size=16).hexdigest()
 
     def write(self, path: str, data: bytes) -> None:
-        target = self.root / path
+        target = self.local_path(path)
         temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +139,7 @@ class LocalStorage:
 
     def replace_if(self, path: str, data: bytes, tag: str | None) -> str:
         # A disk has no conditional rename; an exclusive lock beside the object makes compare and rename one step.
-        with self._locked(path):
+        with self._locked(relative_path(path)):
             current = self.read_tagged(path)
             if (current[1] if current else None) != tag:
                 raise Conflict(f"{path} in {self.uri} was changed by somebody else")
@@ -159,7 +160,8 @@ class LocalStorage:
 
     def entries(self, prefix: str) -> list[Entry]:
         found = []
-        for folder, folders, names in os.walk(self.root / prefix):
+        below = relative_path(prefix.strip("/")) if prefix else ""
+        for folder, folders, names in os.walk(self.root / below):
             folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
             for name in names:
                 if not name.startswith(TEMPORARY):
@@ -171,7 +173,7 @@ class LocalStorage:
 
     def delete(self, path: str) -> None:
         try:
-            (self.root / path).unlink(missing_ok=True)
+            self.local_path(path).unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"cannot delete {path} in {self.uri}: {error.strerror or error}") from error
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.errors import StorageError
 from core.features import View
+from core.names import path_name
 from core.storage import Entry, Storage
 
 ROW_GROUP_ROWS = 65_536
@@ -48,6 +49,7 @@ class Tables:
         `rows` must fit `view.schema`. The same name and instant replace the part.
         """
         table = rows.select(view.schema.names).cast(view.schema)
+        path_name(name, "the part")
         stamp = created.strftime("%Y%m%dT%H%M%S%f")
         path = f"{view.folder}/date={created:%Y-%m-%d}/part-{stamp}-{name}.parquet"
         self.storage.write(path, encode(table, view.group_rows))

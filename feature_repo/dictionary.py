@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
-from core.features import FAMILIES, MODALITIES
+from core.contracts import VECTOR
+from core.features import CONTENT_ENTITY, FAMILIES, MODALITIES
 
 HEAD = """\
 # Feature dictionary
@@ -28,6 +31,26 @@ def feature_dictionary() -> str:
     )
     parts += [f"| `{m}` | `embedding` | list of float32 | unit-norm vector of the {m} |\n" for m in MODALITIES]
     return "".join(parts)
+
+
+def feature_list() -> list[dict[str, Any]]:
+    """The same as data: view, entity, feature, type and description of every feature. An embedding's `view` is the name
+    that feature services use."""
+    rows = [
+        {"view": v.name, "entity": v.entity, "feature": f.name, "type": type_name(f.type), "description": f.description}
+        for v in FAMILIES
+        for f in v.features
+    ]
+    return rows + [
+        {
+            "view": modality,
+            "entity": CONTENT_ENTITY,
+            "feature": "embedding",
+            "type": type_name(VECTOR),
+            "description": f"unit-norm vector of the {modality}",
+        }
+        for modality in MODALITIES
+    ]
 
 
 def type_name(kind: pa.DataType) -> str:

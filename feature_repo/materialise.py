@@ -5,13 +5,14 @@ The work is the engine's (`feature_repo.plugins.engine`); Feast's own `feast mat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from core.errors import ConfigError, EarmarkError
 from core.features import CONTENT_ENTITY
+from core.ids import Ids, id_list
 from feature_repo.plugins.engine import EarmarkEngine, failures
 from feature_repo.plugins.online.response import FastReads
 from feature_repo.plugins.online.views import plan_view
@@ -52,8 +53,9 @@ def materialise(
     return written
 
 
-def remove_online(store: Any, content_ids: Sequence[str]) -> None:
+def remove_online(store: Any, content_ids: Ids) -> None:
     """Deletes the online rows of these contents from every view of contents. Raises `StorageError`."""
+    content_ids = id_list(content_ids)
     online = store._get_provider().online_store
     if not isinstance(online, FastReads):
         raise ConfigError(f"removal is not written for the online store {type(online).__name__}")
@@ -62,7 +64,7 @@ def remove_online(store: Any, content_ids: Sequence[str]) -> None:
     for view in store.list_feature_views():
         if [column.name for column in view.entity_columns] == [CONTENT_ENTITY]:
             plan = plan_view(store.config, view)
-            keys = plan.entity_keys([pa.array(list(content_ids), pa.string())], online.key_suffix(store.config))
+            keys = plan.entity_keys([pa.array(content_ids, pa.string())], online.key_suffix(store.config))
             online.forget(store.config, plan, keys)
 
 

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from core.errors import ConfigError
+from core.ids import Ids, key_list
 from feature_repo.faults import registry_faults
 from feature_repo.plugins.online.reader import OnlineReader
 from feature_repo.plugins.online.response import FastReads
 
 
 def online_features(
-    store: Any, content_ids: Sequence[str], service: str = "recommender", request: Mapping[str, Any] | None = None
+    store: Any, content_ids: Ids, service: str = "recommender", request: Mapping[str, Any] | None = None
 ) -> pa.Table:
     """The service's features of these contents, in their order: `content_id` and `<view>__<feature>` columns, null
-    where there is no value. `request` gives an on-demand service its inputs, a list of one value an id each.
+    where there is no value. A single string is one id. `request` gives an on-demand service its inputs, a list of one
+    value an id each.
 
     Any number of threads may read from one store.
     """
+    keys = key_list(content_ids)
     chosen = _service(store, service)
     if not request and isinstance(store._get_provider().online_store, FastReads):
-        return OnlineReader(store, chosen).read({"content_id": pa.array(content_ids, pa.string())}).table
-    rows: list[dict[str, Any]] = [{"content_id": content_id} for content_id in content_ids]
+        return OnlineReader(store, chosen).read({"content_id": pa.array(keys, pa.string())}).table
+    rows: list[dict[str, Any]] = [{"content_id": content_id} for content_id in keys]
     for name, values in (request or {}).items():
         for row, value in zip(rows, values, strict=True):
             row[name] = [float(v) for v in value]  # Feast refuses lists that mix integers and floats

@@ -89,6 +89,7 @@ def build(
     queries = source.take(out if len(out) else np.arange(min(count, SAMPLE_QUERIES)))
     sample = Sample(base, queries)
     refused: list[str] = []
+    failures: list[EarmarkError] = []
     if factory is None and count <= FLAT_ROWS:
         sharding = None  # too few to be worth it
     for choice in _tried(factory, count, dim, memory_bytes, device, sharding):
@@ -105,6 +106,7 @@ def build(
             if factory or isinstance(error, StorageError):
                 raise
             refused.append(str(error))
+            failures.append(error)
             continue
         parameters = sample.tune(searched, target_recall)
         quality = sample.quality(searched, parameters)
@@ -113,6 +115,9 @@ def build(
                 (merged or made).add(queries)
             return Built(made, np.concatenate([kept, out]), choice, parameters, quality, refused)
         refused.append(f"{choice.factory} reached {quality.recall['10']:.3f}")
+    if len(failures) == len(refused) and failures:
+        # Nothing was built, so nothing was measured: what the first choice lacked is the reason.
+        raise type(failures[0])(f"no index could be built: {'; '.join(refused)}")
     raise IndexUnavailable(f"recall@10 is below the gate of {gate:.3f}: {'; '.join(refused)}")
 
 

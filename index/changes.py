@@ -55,7 +55,7 @@ class Changes:
 
     def rows(self, dim: int) -> tuple[pa.Array, np.ndarray, np.ndarray]:
         """(content ids, vectors, windows) that were put: text, float32 (rows, dim) and int32."""
-        puts = self._puts()
+        puts = self.puts
         names = pa.array([one.content_id for one in puts for _ in one.windows], pa.string())
         vectors = [np.empty((0, dim), np.float32), *(np.asarray(one.vectors) for one in puts)]
         windows = np.array([window for one in puts for window in one.windows], np.int32)
@@ -67,7 +67,7 @@ class Changes:
         next_id = max(next_id, self.next_id)
         rows = [
             (number, one.content_id, window)
-            for one in self._puts()
+            for one in self.puts
             for number, window in zip(one.ids, one.windows, strict=True)
         ]
         if not rows:
@@ -88,7 +88,7 @@ class Changes:
             return metadata
         out = pa.array(sorted(self.records), pa.string())
         kept = metadata.filter(pc.invert(pc.is_in(metadata["content_id"].cast(pa.string()), value_set=out)))
-        puts = self._puts()
+        puts = self.puts
         columns = [
             pa.array([one.content_id for one in puts], pa.string()).cast(field.type)
             if field.name == "content_id"
@@ -97,7 +97,9 @@ class Changes:
         ]
         return pa.concat_tables([kept, pa.table(columns, schema=metadata.schema)])
 
-    def _puts(self) -> list[Record]:
+    @property
+    def puts(self) -> list[Record]:
+        """The contents whose last record is a put."""
         return [record for record in self.records.values() if record.op == PUT]
 
 

@@ -15,6 +15,7 @@ from core.contracts import id_problem
 from core.errors import EarmarkError
 from index.build import NORM_TOLERANCE
 from index.changes import fitting
+from index.queries import numbers
 
 
 def checked_rows(content_id: str, given: np.ndarray, dim: int) -> np.ndarray:
@@ -22,10 +23,8 @@ def checked_rows(content_id: str, given: np.ndarray, dim: int) -> np.ndarray:
     problem = id_problem(content_id) if isinstance(content_id, str) else "it is no text"
     if problem:
         raise EarmarkError(f"index: {content_id!r} cannot be a content id: {problem}")
-    try:
-        vectors = np.array(np.atleast_2d(given), np.float32, order="C")
-    except (TypeError, ValueError) as error:
-        raise EarmarkError(f"index: vectors of {content_id!r} are no numbers: {error}") from error
+    with np.errstate(over="ignore"):
+        vectors = np.array(np.atleast_2d(numbers(given, f"vectors of {content_id!r}")), np.float32, order="C")
     if vectors.ndim != 2 or vectors.shape[1] != dim or not len(vectors):
         raise EarmarkError(f"index: {content_id!r} has vectors of shape {np.shape(given)}, the index {dim} dimensions")
     if not (np.abs(np.linalg.norm(vectors, axis=1) - 1) <= NORM_TOLERANCE).all():

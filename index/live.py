@@ -19,12 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.errors import EarmarkError, IndexUnavailable, NotFound
+from core.ids import Ids, id_list, some_of
 from index.given import checked_about, checked_rows, checked_windows
 from index.log import DELETE, PUT, Reader, Record, Rewound, Writer, unless_rewound
 from index.manifest import Manifest
+from index.places import index_home
+from index.process import Process
 from index.publish import TARGET_RECALL, publish_vectors
-from index.queries import Queries
-from index.search import NOTHING_HIDDEN, Hidden, Ranked, Searcher, open_index
+from index.queries import Queries, checked_count
+from index.search import NOTHING_HIDDEN, Hidden, Ranked, Searcher, best_of_each, open_index
 from index.tail import NOBODY, Tail, compile_ahead
 from index.versions import current_version, manifests, merged_range, publishing, removals
 
@@ -56,15 +59,15 @@ class LiveIndex(Queries):
     ) -> None:
         """`device`: where the base is searched, as of `open_index`."""
         self._folder, self._name, self._expect, self._device = folder, name, expect_model, device
-        self._changing = threading.RLock()
+        self._changing, self._process = threading.RLock(), Process(name)
         self._writer: Writer | None = None
         self._next_id = self._applied = 0
         self._state: _State
         self._stale = True
         if write:
-            if not (folder / name).is_dir():
+            if not index_home(folder, name).is_dir():
                 raise IndexUnavailable(f"the index {name} has not been published")
-            self._writer = Writer(folder / name, merged_range(folder, name)[1])
+            self._writer = Writer(index_home(folder, name), merged_range(folder, name)[1])
         try:
             self._load()
             self._tidy()
@@ -107,6 +110,7 @@ class LiveIndex(Queries):
         self, contents: Iterable[tuple[str, np.ndarray, Mapping[str, Any] | None, Sequence[int] | None]]
     ) -> None:
         """`put` for many (content id, vectors, about, windows), written at once."""
+        self._process.check()
         with self._changing:
             writer = self._caught_up()
             base = self._state.base
@@ -134,18 +138,26 @@ class LiveIndex(Queries):
                 writer.append(records)
                 self._apply(records)
 
-    def delete(self, content_ids: Iterable[str]) -> None:
-        """Takes contents away. Who is not there is passed over. Raises `StorageError`."""
+    def delete(self, content_ids: Ids) -> list[str]:
+        """Takes contents away, one as a string or several; returns the ids that were not there, and logs them as a
+        warning. Raises `WrongType` for what are no ids, `StorageError`; nothing is deleted then."""
+        wanted = list(dict.fromkeys(id_list(content_ids)))
+        self._process.check()
         with self._changing:
             writer = self._caught_up()
-            gone = [one for one in dict.fromkeys(content_ids) if _holds(self._state, one)]
+            gone = [one for one in wanted if _holds(self._state, one)]
+            missing = sorted(set(wanted) - set(gone))
             records = [Record(writer.number + n, DELETE, one) for n, one in enumerate(gone, 1)]
             if records:
                 writer.append(records)
                 self._apply(records)
+        if missing:
+            log.warning("not in the index %s, so not deleted: %s", self._name, some_of(missing))
+        return missing
 
     def refresh(self) -> bool:
         """Takes in what others published and logged since; returns whether there was anything."""
+        self._process.check()
         with self._changing:
             version = current_version(self._folder, self._name)
             if version is None:
@@ -173,7 +185,7 @@ class LiveIndex(Queries):
         """Builds and publishes a version that holds the changes, and serves it; `options` as of `publish_vectors`. What
         the base holds is taken from its codes: a build from the vectors themselves (a pipeline's) is finer. Changes may
         go on meanwhile. Raises `EarmarkError` where everything was deleted."""
-        with publishing(self._folder / self._name):
+        with publishing(index_home(self._folder, self._name)):
             self.refresh()
             base = self._state.base
             if self._state.gone.all() and not self.pending:
@@ -195,14 +207,12 @@ class LiveIndex(Queries):
             self.refresh()
         return self.manifest
 
-    def search(
-        self, vectors: np.ndarray, k: int, exclude: Iterable[str] = (), where: pc.Expression | None = None
-    ) -> pa.Table:
-        """As `Searcher.search`, over the base and the changes. A filter over a column that a changed content says
-        nothing of does not hold for it. The base's scores and those of changes are equal to rounding only: of twins
+    def search(self, vectors: np.ndarray, k: int, exclude: Ids = (), where: pc.Expression | None = None) -> pa.Table:
+        """As `Searcher.search`, over the base and the changes. A content has null in the columns that
+        nothing was said about. The base's scores and those of changes are equal to rounding only: of twins
         that differ by that, either may come first."""
-        state, left_out = self._state, set(exclude)
-        vectors = state.base.checked(vectors, k)
+        state, left_out = self._state, set(id_list(exclude))
+        vectors, k = state.base.checked(vectors), min(checked_count(k), len(state.base.contents) + len(state.ids))
         base = state.base.ranked(vectors, k, state.base.hidden(left_out, where, state.hidden))
         if not state.tail.count:
             return state.base.table(base)
@@ -216,9 +226,29 @@ class LiveIndex(Queries):
             return state.base.table(base)
         return _merged(state, base, tail, k)
 
+    def checked(self, vectors: np.ndarray) -> np.ndarray:
+        return self._state.base.checked(vectors)
+
+    def _compared(self, vectors: np.ndarray, score: float, where: pc.Expression | None) -> pa.Table:
+        state = self._state
+        base = state.base.compared(vectors, score, state.base.hidden((), where, state.hidden))
+        tail = state.tail
+        alive = np.flatnonzero(~tail.dead[: tail.count])
+        if where is not None:
+            alive = alive[~self._hidden_tail(state, set(), where)[tail.content_of[alive]]]
+        if not alive.size or not len(vectors):
+            return state.base.table(base)
+        scores = vectors @ tail.matrix[alive].T
+        added = []
+        for own in scores:
+            near = own >= score
+            added.append(best_of_each(tail.content_of[alive[near]], own[near]))
+        return _merged(state, base, added, len(state.base.contents) + len(state.ids))
+
     def vectors(self, content_id: str) -> np.ndarray:
         """What is held of a content, float32 (windows, dim), by window. Raises `NotFound`."""
         state = self._state
+        state.base.process.check()
         number = state.numbers.get(content_id)
         if number is not None and state.ids[number]:
             tail = state.tail
@@ -229,6 +259,7 @@ class LiveIndex(Queries):
         return state.base.vectors(content_id)
 
     def _writing(self) -> Writer:
+        self._process.check()
         if self._writer is None:
             raise EarmarkError(f"the index {self._name} is open for reading; open it with write=True")
         return self._writer
@@ -262,7 +293,7 @@ class LiveIndex(Queries):
         nothing = np.zeros(len(base.contents), bool)
         self._applied = base.manifest.merged
         self._next_id = max(found.next_id for found in [base.manifest, *manifests(self._folder, self._name)])
-        self._reader = Reader(self._folder / self._name, base.manifest.merged)
+        self._reader = Reader(index_home(self._folder, self._name), base.manifest.merged)
         self._removed, self._model = removals(self._folder, base.manifest), base.manifest.model_id
         state = _State(base, nothing, NOTHING_HIDDEN, Tail(base.manifest.dim), {}, (), ())
         records = self._read()

@@ -19,6 +19,7 @@ from index.gpu import on_device
 from index.manifest import Manifest
 from index.members import CONTENTS_FILE, ROWS_FILE, Members, mapped
 from index.parameters import concrete, part, read_index
+from index.places import version_home
 from index.vectors import Span, Vectors
 
 INDEX_FILE, METADATA_FILE, REMOVED_FILE = "index.faiss", "metadata.arrow", "removed.parquet"
@@ -69,7 +70,7 @@ class Loaded:
 def load(folder: Path, manifest: Manifest, device: str = "cpu") -> Loaded:
     """The version of a manifest, on the card for `device` "cuda" (and for "auto" where there is one). Raises
     `IndexUnavailable` where a file is damaged."""
-    home = folder / manifest.name / manifest.version
+    home = version_home(folder, manifest.name, manifest.version)
     where = f"the index {manifest.name} version {manifest.version}"
     if not intact(folder, manifest):
         raise IndexUnavailable(f"a file of {where} is damaged; publish it again")
@@ -90,7 +91,7 @@ def load(folder: Path, manifest: Manifest, device: str = "cpu") -> Loaded:
 
 def emptied(folder: Path, manifest: Manifest) -> Any:
     """The trained index of a version without its rows, to be added to: what is added again becomes the same bytes."""
-    index = read_index(folder / manifest.name / manifest.version / INDEX_FILE)
+    index = read_index(version_home(folder, manifest.name, manifest.version) / INDEX_FILE)
     if manifest.format == 1:
         index, _ = _unmapped(index, load_members(folder, manifest))
     index.reset()
@@ -99,7 +100,7 @@ def emptied(folder: Path, manifest: Manifest) -> Any:
 
 def load_members(folder: Path, manifest: Manifest) -> Members:
     """Whose the rows of a version are, after their checksums. Raises `IndexUnavailable`."""
-    home = folder / manifest.name / manifest.version
+    home = version_home(folder, manifest.name, manifest.version)
     if not intact(folder, manifest, (IDS_FILE, ROWS_FILE, CONTENTS_FILE)):
         raise IndexUnavailable(f"the ids of the index {manifest.name} version {manifest.version} are damaged")
     return _members(home, manifest)
@@ -118,7 +119,7 @@ def _members(home: Path, manifest: Manifest) -> Members:
 def load_metadata(folder: Path, manifest: Manifest) -> pa.Table | None:
     """What contents may be filtered by, None where nothing was published with them: `align`ed to the contents of the
     version. The checksum is `load`'s work."""
-    home = folder / manifest.name / manifest.version
+    home = version_home(folder, manifest.name, manifest.version)
     if METADATA_FILE in manifest.files:
         return mapped(home / METADATA_FILE)
     if OLD_METADATA_FILE in manifest.files:
@@ -136,6 +137,19 @@ def align(metadata: pa.Table, contents: pa.Array) -> pa.Table:
     return given.take(pa.array(first))
 
 
+def completed(metadata: pa.Table, contents: pa.Array) -> pa.Table:
+    """Aligned metadata with a row of nulls for each content that has none, as one that was put without any has."""
+    missing = np.setdiff1d(np.arange(len(contents)), np.asarray(metadata[NUMBER]))
+    if not missing.size:
+        return metadata
+    own = {"content_id": contents.take(pa.array(missing)), NUMBER: pa.array(missing)}
+    columns = [
+        own[field.name].cast(field.type) if field.name in own else pa.nulls(missing.size, field.type)
+        for field in metadata.schema
+    ]
+    return pa.concat_tables([metadata, pa.table(columns, schema=metadata.schema)])
+
+
 def _unmapped(index: Any, members: Members) -> tuple[Any, Members]:
     """Format 1: an `IndexIDMap2` over the index, whose map says which id a row is."""
     import faiss
@@ -150,7 +164,7 @@ def _unmapped(index: Any, members: Members) -> tuple[Any, Members]:
 
 def intact(folder: Path, manifest: Manifest, only: Collection[str] | None = None) -> bool:
     """Whether every file of the version, or those named of them, has the checksum of its manifest."""
-    home = folder / manifest.name / manifest.version
+    home = version_home(folder, manifest.name, manifest.version)
     files = [(home / name, want) for name, want in manifest.files.items() if only is None or name in only]
     return all(path.is_file() and sha256(path) == want for path, want in files)
 

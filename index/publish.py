@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
+import operator
 import os
 import shutil
 from collections.abc import Collection, Sequence
@@ -16,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.errors import EarmarkError, IndexUnavailable, StorageError
+from core.errors import EarmarkError, IndexUnavailable, StorageError, WrongType
+from core.ids import Ids, id_list, path_list, some_of
 from core.keys import digest
 from core.storage import LocalStorage
 from core.tables import encode
@@ -26,6 +29,7 @@ from index.ids import assign
 from index.load import INDEX_FILE, METADATA_FILE, REMOVED_FILE, align, intact, load_members, sha256
 from index.manifest import Manifest
 from index.members import SHORT_BYTES, Members, write_mapped
+from index.places import index_home
 from index.shards import Sharding
 from index.vectors import ArrayVectors, Joined, ParquetVectors, Subset, Vectors, matrix
 from index.versions import (
@@ -48,6 +52,7 @@ TOLERANCE = 0.01  # recall@10 that a version may lose to the one before it
 KEPT_VERSIONS = 2
 STAGING, SHARDS = ".staging-", ".shards-"
 SHARDING = Sharding()
+log = logging.getLogger(__name__)
 
 
 def publish_vectors(
@@ -65,16 +70,16 @@ def publish_vectors(
     tolerance: float = TOLERANCE,
     windows: str | None = None,
     metadata: pa.Table | None = None,
-    pinned: Collection[str] = (),
+    pinned: Ids = (),
     device: str = "cpu",
     sharding: Sharding = SHARDING,
 ) -> Manifest:
     """Builds and publishes `folder/name` from `vectors` (content_id, embedding; also `windows` where a content has
     several); returns the manifest of the version that is current then.
 
-    `vectors` are a table, or Parquet files that are never read whole: their index is built in shards as `sharding`
-    says, and a build that is killed goes on where it was. Ids are in memory in either case. `memory_bytes` is what the
-    index may hold in memory when it serves. `device` "cuda" chooses and builds for a card.
+    `vectors` are a table, or a list of Parquet files that are never read whole: their index is built in shards as
+    `sharding` says, and a build that is killed goes on where it was. Ids are in memory in either case. `memory_bytes`
+    is what the index may hold in memory when it serves. `device` "cuda" chooses and builds for a card.
 
     What the log of live changes says beyond the current version is done to them first, and contents that it deletes
     stay out until it puts them again. What it put has to be in the vectors of later calls: it is done to one build and
@@ -85,7 +90,12 @@ def publish_vectors(
     (as far as that was asked for: exact search may give way to an index that reaches the target); the current version
     stays then.
     """
-    with publishing(folder / name):
+    dim, pinned = operator.index(dim), id_list(pinned, "pinned versions")
+    if not isinstance(vectors, pa.Table):
+        vectors = path_list(vectors, "vectors: an Arrow table, or Parquet files")
+    if metadata is not None and not isinstance(metadata, pa.Table):
+        raise WrongType(f"index: the metadata is an Arrow table, not {type(metadata).__name__}")
+    with publishing(index_home(folder, name)):
         before = current_manifest(folder, name)
         changes = changes_since(folder, name, before or newest_manifest(folder, name), model_id)
         same = before and (before.source, before.model_id, before.dim) == (source, model_id, dim)
@@ -97,7 +107,7 @@ def publish_vectors(
         previous, next_id = changes.over_ids(*_known_ids(folder, name))
         ids, next_id = assign(previous, next_id, rows.content_ids, rows.windows)
         check_vectors(rows.vectors, ids, dim)
-        scratch = folder / name / f"{SHARDS}{_key(vectors, source, model_id, dim, changes)}"
+        scratch = index_home(folder, name) / f"{SHARDS}{_key(vectors, source, model_id, dim, changes)}"
         built = build(
             rows.vectors, factory=factory, memory_bytes=memory_bytes, target_recall=target_recall, gate=gate,
             device=device, sharding=None if isinstance(vectors, pa.Table) else sharding, scratch=scratch,
@@ -162,6 +172,7 @@ def _rows(given: pa.Table | Sequence[Path], windows: str | None, dim: int, chang
         raise EarmarkError(f"index: {nulls} rows have no content id or no window")
     out = changes.touched
     if len(out):
+        _report_deleted(content_ids, changes)
         kept = np.flatnonzero(~np.asarray(pc.is_in(content_ids, value_set=out.cast(content_ids.type))))
         names, added, own = changes.rows(dim)
         vectors = Joined([Subset(vectors, kept), ArrayVectors(added)])
@@ -169,6 +180,20 @@ def _rows(given: pa.Table | Sequence[Path], windows: str | None, dim: int, chang
         numbers = np.concatenate([numbers[kept], own])
     _check_distinct(content_ids, numbers)
     return _Rows(vectors, content_ids, numbers)
+
+
+def _report_deleted(content_ids: pa.ChunkedArray, changes: Changes) -> None:
+    """Logs which of the contents given were deleted live, and so stay out. Raises `EarmarkError` where these are all
+    and nothing was put: there is nothing to build from."""
+    deleted = pa.array(sorted(changes.deleted), content_ids.type)
+    given = pc.unique(content_ids)
+    left_out = given.filter(pc.is_in(given, value_set=deleted)).to_pylist()
+    if not left_out:
+        return
+    why = "deleted live, so they stay out of every build until LiveIndex.put puts them again"
+    if len(left_out) == len(given) and not changes.puts:
+        raise EarmarkError(f"index: nothing to build: all {len(given)} contents given were {why}: {some_of(left_out)}")
+    log.warning("%d of the %d contents given were %s: %s", len(left_out), len(given), why, some_of(left_out))
 
 
 def _check_distinct(content_ids: pa.ChunkedArray, windows: np.ndarray) -> None:
@@ -213,7 +238,7 @@ def commit(
     """Writes a version, makes it the current one and retires old ones. Raises `StorageError`."""
     import faiss
 
-    home = folder / manifest.name
+    home = index_home(folder, manifest.name)
     clean(home, keep=SHARDS)
     staging = home / f"{STAGING}{manifest.version}"
     storage = LocalStorage(staging)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.errors import ConfigError, EarmarkError, IndexUnavailable, NotFound
+from core.errors import ConfigError, IndexUnavailable, NotFound
+from core.ids import Ids, id_list
 from index.changes import column
 from index.collapse import collapse
-from index.load import BLOCK_ROWS, NUMBER, Loaded, align, load, load_metadata
+from index.load import BLOCK_ROWS, NUMBER, Loaded, align, completed, load, load_metadata
 from index.measure import LEAST_DEPTH, exact_top
 from index.parameters import part, search_index, search_parameters, takes_selector
-from index.queries import Queries
+from index.process import Process
+from index.queries import Queries, checked_count, unit_queries
 from index.versions import current_version, load_manifest
 
 SPARE = 8  # rows asked for beyond k, for windows, ties and contents that are left out
@@ -45,7 +47,9 @@ class Searcher(Queries):
 
     def __init__(self, loaded: Loaded, metadata: pa.Table | None = None) -> None:
         self.manifest = loaded.manifest
-        self._loaded, self._members, self._metadata = loaded, loaded.members, metadata
+        self.process = Process(loaded.manifest.name)
+        self._loaded, self._members = loaded, loaded.members
+        self._metadata = None if metadata is None else completed(metadata, loaded.members.contents)
         self.contents, self._content_of = loaded.members.contents, loaded.members.content_of
         ivf = part(loaded.faiss_index, "IndexIVF")
         self._lists = 1 if ivf is None else ivf.nlist
@@ -58,22 +62,23 @@ class Searcher(Queries):
         """What may be filtered by."""
         return [] if self._metadata is None else [name for name in self._metadata.column_names if name != NUMBER]
 
-    def search(
-        self, vectors: np.ndarray, k: int, exclude: Iterable[str] = (), where: pc.Expression | None = None
-    ) -> pa.Table:
+    def search(self, vectors: np.ndarray, k: int, exclude: Ids = (), where: pc.Expression | None = None) -> pa.Table:
         """The k contents nearest each vector by cosine, among those that `where` holds for.
 
-        `vectors`: float32 (queries, dim); `where`: an expression over the metadata, such as
-        `pc.field("kind") == "track"`. Windows of one content count once, by their best. Returns columns `query` (row of
-        `vectors`), `content_id` and `score`, best first, equal scores by content id; fewer than k where there are no
-        more. Raises `EarmarkError` for another dimension or values that are not finite, `ConfigError` for a filter that
-        does not fit the metadata.
+        `vectors`: numbers (queries, dim) or (dim,), of any length: they are divided by their norm; `k`: of any integer
+        type; `exclude`: contents left out, one as a string or several; `where`: an expression over the metadata, such
+        as `pc.field("kind") == "track"`, in which a content without metadata has null in every column. Windows of one
+        content count once, by their best. Returns columns `query` (row of `vectors`), `content_id` and `score`, best
+        first, equal scores by content id; fewer than k where there are no more. Raises `EarmarkError` for another
+        shape, for a vector that is zero or not finite and in a process that was forked since; `ConfigError` for a
+        filter that does not fit the metadata, and for values of a wrong type.
         """
-        vectors = self.checked(vectors, k)
+        vectors, k = self.checked(vectors), checked_count(k)
         return self.table(self.ranked(vectors, k, self.hidden(exclude, where)))
 
     def ranked(self, vectors: np.ndarray, k: int, hidden: Hidden) -> list[Ranked]:
         """`search` for vectors that are `checked`, as (numbers of contents, scores) of each."""
+        k = min(k, len(self.contents))
         results: list[Any] = [None] * len(vectors)
         todo, depth, wider = np.arange(len(vectors)), max(k + SPARE, LEAST_DEPTH), 1
         while todo.size:
@@ -92,21 +97,37 @@ class Searcher(Queries):
 
     def vectors(self, content_id: str) -> np.ndarray:
         """What the index holds of a content, float32 (windows, dim). Raises `NotFound`."""
+        self.process.check()
         number = self.number_of(content_id)
         if number is None:
             raise NotFound(f"{content_id!r} is not in the index {self.manifest.name}")
         return self._loaded.take(self._members.rows_of(number))
 
-    def checked(self, vectors: np.ndarray, k: int) -> np.ndarray:
-        """Queries as float32 (queries, dim). Raises `EarmarkError` for those that cannot be searched for."""
-        vectors = np.ascontiguousarray(np.atleast_2d(vectors), np.float32)
-        if vectors.ndim != 2 or vectors.shape[1] != self.manifest.dim:
-            raise EarmarkError(f"query has {vectors.shape[-1]} dimensions, the index {self.manifest.dim}")
-        if not np.isfinite(vectors).all():
-            raise EarmarkError("query has values that are not finite")
-        if k < 1:
-            raise EarmarkError(f"search for {k} contents: ask for one at least")
-        return vectors
+    def checked(self, vectors: np.ndarray) -> np.ndarray:
+        self.process.check()
+        return unit_queries(vectors, self.manifest.dim)
+
+    def compared(self, vectors: np.ndarray, score: float, hidden: Hidden) -> list[Ranked]:
+        """The contents that are not hidden and whose stored vectors score at least `score`, of each of the `checked`
+        vectors; all stored vectors are looked at."""
+        places: list[np.ndarray] = []
+        scores: list[np.ndarray] = []
+        asked: list[np.ndarray] = []
+        for first in range(0, self.manifest.count, BLOCK_ROWS):
+            rows = np.arange(first, min(first + BLOCK_ROWS, self.manifest.count))
+            if hidden.contents.size:
+                rows = rows[~hidden.contents[self._content_of[rows]]]
+            found = vectors @ self._loaded.take(rows).T
+            query, place = np.nonzero(found >= score)
+            asked.append(query)
+            places.append(self._content_of[rows[place]])
+            scores.append(found[query, place])
+        queries, contents = np.concatenate(asked), np.concatenate(places)
+        best_of = np.concatenate(scores)
+        return [best_of_each(contents[queries == n], best_of[queries == n]) for n in range(len(vectors))]
+
+    def _compared(self, vectors: np.ndarray, score: float, where: pc.Expression | None) -> pa.Table:
+        return self.table(self.compared(vectors, score, self.hidden((), where)))
 
     @property
     def metadata(self) -> pa.Table | None:
@@ -127,6 +148,7 @@ class Searcher(Queries):
 
     def vectors_of(self, rows: np.ndarray) -> np.ndarray:
         """What the index holds of rows, float32 (rows, dim), of unit norm again."""
+        self.process.check()
         found = self._loaded.take(rows)
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
@@ -160,9 +182,9 @@ class Searcher(Queries):
         holds[np.asarray(self._fitting(pa.table(columns), where))] = True
         return holds
 
-    def hidden(self, exclude: Iterable[str], where: pc.Expression | None, gone: Hidden | None = None) -> Hidden:
+    def hidden(self, exclude: Ids, where: pc.Expression | None, gone: Hidden | None = None) -> Hidden:
         """What may not be found: what is excluded, what `where` does not hold for, and what is `gone` already."""
-        out = [number for number in map(self.number_of, set(exclude)) if number is not None]
+        out = [number for number in map(self.number_of, set(id_list(exclude))) if number is not None]
         if where is None and not out:
             return gone or NOTHING_HIDDEN
         hidden = np.zeros(len(self.contents), bool) if gone is None or not gone.contents.size else gone.contents.copy()
@@ -248,6 +270,14 @@ class Searcher(Queries):
         if contents.type != pa.string():
             contents = contents.cast(pa.string())
         return pa.Table.from_arrays([pa.array(queries), contents, pa.array(scores)], schema=FOUND)
+
+
+def best_of_each(contents: np.ndarray, scores: np.ndarray) -> Ranked:
+    """Every content once, with its best score; best first, equal scores by number."""
+    order = np.lexsort((contents, -scores))
+    _, first = np.unique(contents[order], return_index=True)
+    chosen = order[np.sort(first)]
+    return contents[chosen].astype(np.int32), scores[chosen].astype(np.float32)
 
 
 def open_index(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import EarmarkError, IndexUnavailable
+from index.places import index_home
 from index.search import Searcher, open_index
 from index.versions import CURRENT
 
@@ -55,7 +56,7 @@ class Server:
             mark = self._mark()
             if mark == self._seen:
                 return False
-            if mark is None and (self._folder / self._name).is_dir():
+            if mark is None and index_home(self._folder, self._name).is_dir():
                 # Not damage: whoever removed the last content took the pointer away, and none may be found any more.
                 self._seen, self.problem, self._current = None, None, None
                 return True
@@ -100,7 +101,7 @@ class Server:
     def _mark(self) -> tuple[int, int] | None:
         """What changes when `CURRENT` is written: it is replaced and never written over."""
         try:
-            found = (self._folder / self._name / CURRENT).stat()
+            found = (index_home(self._folder, self._name) / CURRENT).stat()
         except FileNotFoundError:
             return None
         return found.st_mtime_ns, found.st_ino

@@ -46,14 +46,16 @@ class Sharding:
         most = min(self.rows, -(-count // self.processes))
         if self.memory_bytes is None:
             return most
-        blocks = 3 * BLOCK_ROWS * dim * 4  # read, being added, being coded
+        blocks = 3 * min(BLOCK_ROWS, most) * dim * 4  # read, being added, being coded
         left = self.memory_bytes - count * choice.resident - self.processes * blocks
         rows = int(min(most, left / self.processes / choice.resident)) if left > 0 else 0
-        if rows < min(LEAST_ROWS, count):
-            least = count * choice.resident + self.processes * (blocks + LEAST_ROWS * choice.resident)
+        least = min(LEAST_ROWS, most)  # a shard may be small because there are few rows: that is no lack of memory
+        if rows < least:
+            needed = count * choice.resident + self.processes * (blocks + least * choice.resident)
             raise ConfigError(
-                f"index: building {choice.factory} of {count} vectors takes {least / 2**20:.0f} MiB, and "
-                f"{self.memory_bytes / 2**20:.0f} MiB are allowed; fewer processes take less"
+                f"index: building {choice.factory} of {count} vectors takes "
+                f"{_above(needed, self.memory_bytes)} MiB, and "
+                f"{self.memory_bytes // 2**20:.0f} MiB are allowed; fewer processes take less"
             )
         return rows
 
@@ -61,8 +63,17 @@ class Sharding:
         """Raises `ConfigError` where too few vectors fit into the memory to train so many lists."""
         most = wanted if self.memory_bytes is None else min(wanted, int(self.memory_bytes / 3 / (4 * dim)))
         if most < min(wanted, LEAST_TRAINING_ROWS_A_LIST * lists):
-            raise ConfigError(f"index: {lists} lists cannot be trained within {self.memory_bytes or 0:.0f} bytes")
+            needed = 3 * 4 * dim * min(wanted, LEAST_TRAINING_ROWS_A_LIST * lists)
+            raise ConfigError(
+                f"index: {lists} lists cannot be trained: that takes {_above(needed, self.memory_bytes)} MiB, and "
+                f"{(self.memory_bytes or 0) // 2**20:.0f} MiB are allowed"
+            )
         return most
+
+
+def _above(needed_bytes: float, allowed_bytes: float | None) -> int:
+    """MiB that are needed, rounded, and always more than what reads as allowed."""
+    return max(round(needed_bytes / 2**20), int((allowed_bytes or 0) // 2**20) + 1)
 
 
 def sharded(

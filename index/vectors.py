@@ -198,6 +198,10 @@ class Joined:
 def matrix(column: Any, dim: int) -> np.ndarray:
     """A column of lists as float32 (rows, dim). Raises `EarmarkError` where a row is null or of another length."""
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    is_list = any(test(column.type) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+    kind = column.type.value_type if is_list else column.type
+    if not is_list or not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        raise EarmarkError(f"index: a vector is a list of numbers, not {column.type}")
     if column.null_count:
         raise EarmarkError(f"index: {column.null_count} rows have no vector")
     widths = set(pc.unique(pc.list_value_length(column)).to_pylist())

@@ -7,6 +7,7 @@ readers that hold it and for going back.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -18,13 +19,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from core.errors import IndexUnavailable
+from core.errors import ConfigError, IndexUnavailable
+from core.names import path_name
 from core.storage import LocalStorage
 from core.tables import decode, encode
 from index.changes import Changes
 from index.load import REMOVED_FILE, intact
 from index.log import unless_rewound
 from index.manifest import Manifest
+from index.places import index_home, version_home
 
 CURRENT = "CURRENT"
 MANIFEST_FILE = "manifest.json"
@@ -61,32 +64,38 @@ def point_to(folder: Path, name: str, version: str) -> None:
     """Makes `version` the current one (also the way back). Raises `IndexUnavailable` where it is not whole."""
     if not intact(folder, load_manifest(folder, name, version)):
         raise IndexUnavailable(f"a file of the index {name} version {version} is missing or damaged")
-    LocalStorage(folder / name).write(CURRENT, json.dumps({"version": version}).encode())
+    LocalStorage(index_home(folder, name)).write(CURRENT, json.dumps({"version": version}).encode())
 
 
 def versions(folder: Path, name: str) -> list[str]:
     """Published versions, oldest first."""
-    home = folder / name
+    home = index_home(folder, name)
     return sorted(p.name for p in home.iterdir() if p.is_dir() and not p.name.startswith(".")) if home.is_dir() else []
 
 
 def current_version(folder: Path, name: str) -> str | None:
     """The version that `CURRENT` names, or None before the first publication."""
     try:
-        return str(json.loads((folder / name / CURRENT).read_bytes())["version"])
+        held = json.loads((index_home(folder, name) / CURRENT).read_bytes())["version"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise IndexUnavailable(f"the pointer of the index {name} is damaged; publish again or go back") from error
+    try:
+        return path_name(held, "the index version")
+    except ConfigError as error:
+        raise IndexUnavailable(f"the pointer of the index {name} is damaged: {error}") from error
 
 
 def load_manifest(folder: Path, name: str, version: str) -> Manifest:
     """Raises `IndexUnavailable` where the version is missing or its manifest damaged."""
-    path = folder / name / version / MANIFEST_FILE
+    path = version_home(folder, name, version) / MANIFEST_FILE
     try:
-        return Manifest.from_bytes(path.read_bytes(), f"index {name} version {version}")
+        held = Manifest.from_bytes(path.read_bytes(), f"index {name} version {version}")
     except FileNotFoundError as error:
         raise IndexUnavailable(f"the index {name} has no version {version}") from error
+    # Where it lies is what counts: paths are made of both names, and a folder may have been renamed.
+    return dataclasses.replace(held, name=name, version=version)
 
 
 def current_manifest(folder: Path, name: str) -> Manifest | None:
@@ -108,7 +117,7 @@ def manifests(folder: Path, name: str) -> list[Manifest]:
 
 def newest_manifest(folder: Path, name: str) -> Manifest | None:
     """The newest version that is whole, where `CURRENT` does not tell."""
-    for version in reversed(versions(folder, name) if (folder / name / CURRENT).exists() else []):
+    for version in reversed(versions(folder, name) if (index_home(folder, name) / CURRENT).exists() else []):
         with contextlib.suppress(IndexUnavailable):
             return load_manifest(folder, name, version)
     return None
@@ -116,7 +125,7 @@ def newest_manifest(folder: Path, name: str) -> Manifest | None:
 
 def _floor(folder: Path, name: str) -> int:
     """Number of the log's record up to which nothing counts, where there is no version to say it."""
-    path = folder / name / "merged_floor"
+    path = index_home(folder, name) / "merged_floor"
     return int(path.read_text()) if path.is_file() else 0
 
 
@@ -134,7 +143,7 @@ def removals(folder: Path, manifest: Manifest | None, *, live: bool | None = Non
     deletes, by `remove`, or both."""
     if manifest is None or REMOVED_FILE not in manifest.files:
         return {}
-    return _removals(folder / manifest.name / manifest.version / REMOVED_FILE, live)
+    return _removals(version_home(folder, manifest.name, manifest.version) / REMOVED_FILE, live)
 
 
 def _removals(path: Path, live: bool | None) -> dict[str, int]:
@@ -145,26 +154,26 @@ def _removals(path: Path, live: bool | None) -> dict[str, int]:
 def leave_floor(folder: Path, name: str, next_id: int, merged: int, removed: pa.Table) -> None:
     """Keeps what has to outlive the last version: the first id never given, the log's record up to which nothing
     counts, and what was taken out."""
-    storage = LocalStorage(folder)
-    storage.write(f"{name}/next_id", str(next_id).encode())
-    storage.write(f"{name}/{REMOVED_FILE}", encode(removed))
-    storage.write(f"{name}/merged_floor", str(merged).encode())
+    storage = LocalStorage(index_home(folder, name))
+    storage.write("next_id", str(next_id).encode())
+    storage.write(REMOVED_FILE, encode(removed))
+    storage.write("merged_floor", str(merged).encode())
 
 
 def highest_id(folder: Path, name: str) -> int:
     """The first id that no version gave."""
-    floor = folder / name / "next_id"
+    floor = index_home(folder, name) / "next_id"
     given = [found.next_id for found in manifests(folder, name)]
     return max([*given, int(floor.read_text()) if floor.is_file() else 0])
 
 
 def changes_since(folder: Path, name: str, since: Manifest | None, model_id: str) -> Changes:
     if since is None:
-        deleted, removed = (_removals(folder / name / REMOVED_FILE, live) for live in (True, False))
+        deleted, removed = (_removals(index_home(folder, name) / REMOVED_FILE, live) for live in (True, False))
     else:
         deleted, removed = (removals(folder, since, live=live) for live in (True, False))
     merged = since.merged if since else _floor(folder, name)
-    return unless_rewound(name, lambda: Changes.since(folder / name, merged, deleted, removed, model_id))
+    return unless_rewound(name, lambda: Changes.since(index_home(folder, name), merged, deleted, removed, model_id))
 
 
 def merged_range(folder: Path, name: str) -> tuple[int, int]:
@@ -172,7 +181,7 @@ def merged_range(folder: Path, name: str) -> tuple[int, int]:
     kept = manifests(folder, name)
     merged, floor = [found.merged for found in kept], _floor(folder, name)
     removed = [number for found in kept for number in removals(folder, found).values()]
-    removed += _removals(folder / name / REMOVED_FILE, None).values()
+    removed += _removals(index_home(folder, name) / REMOVED_FILE, None).values()
     return min(merged, default=floor), max([*merged, *removed, floor])
 
 

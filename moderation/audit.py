@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigError, NotFound, StorageError
+from core.ids import Ids, id_list
 from core.storage import Conflict, Storage
 
 if TYPE_CHECKING:
@@ -188,10 +189,10 @@ class Audit:
         held = self._beside(record.record_id)
         return {name: (held.get(name) or {}).get("text") for name in record.personal}
 
-    def erase(self, record_ids: Sequence[str]) -> int:
+    def erase(self, record_ids: Ids) -> int:
         """Erases the personal text of records, and its salt; returns of how many. The chain stays whole."""
         erased = 0
-        for record_id in record_ids:
+        for record_id in id_list(record_ids, "record ids"):
             if self._beside(record_id):
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 self.storage.write(_beside_path(record_id), json.dumps({"erased_at": now}).encode())

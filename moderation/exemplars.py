@@ -4,7 +4,7 @@ whether it is in use. Every change is a record of the audit, whose number is the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import nbinom
 
 from core.errors import ConfigError, NotFound, StorageError
+from core.ids import Ids, id_list
 from core.storage import Storage
 from moderation.audit import Audit, Entry, Record
 from moderation.evidence import load_arrays, store_arrays
@@ -56,16 +57,16 @@ class Exemplars:
     def __init__(self, storage: Storage, audit: Audit | None = None) -> None:
         self.storage, self.audit = storage, audit or Audit(storage)
 
-    def every(
-        self, banks: Collection[str] | None = None, states: Collection[str] = IN_USE, at: int | None = None
-    ) -> list[Exemplar]:
+    def every(self, banks: Ids | None = None, states: Ids = IN_USE, at: int | None = None) -> list[Exemplar]:
         """The newest revisions of those in some banks and states, by id; with `at`, as of that record of the audit."""
+        chosen = None if banks is None else set(id_list(banks, "banks"))
+        allowed = set(id_list(states, "states"))
         newest: dict[str, Exemplar] = {}
         for record in self._records():
             if at is None or record.number <= at:
                 found = _exemplar(record)
                 newest[found.exemplar_id] = found
-        return [e for _, e in sorted(newest.items()) if e.state in states and (banks is None or e.bank in banks)]
+        return [e for _, e in sorted(newest.items()) if e.state in allowed and (chosen is None or e.bank in chosen)]
 
     def get(self, exemplar_id: str, revision: int | None = None) -> Exemplar:
         """An exemplar as it is, or as it was at a revision. Raises `NotFound`."""
@@ -87,7 +88,7 @@ class Exemplars:
         *,
         name: str = "",
         state: str = "shadow",
-        tags: Iterable[str] = (),
+        tags: Ids = (),
         provenance: Mapping[str, Any] | None = None,
         by: str = "",
     ) -> Exemplar:
@@ -133,7 +134,7 @@ class Exemplars:
             changed = replace(changed, state="quarantined")
         return self._changed(changed, by, reason or opinion)
 
-    def tag(self, exemplar_id: str, tags: Iterable[str], *, by: str) -> Exemplar:
+    def tag(self, exemplar_id: str, tags: Ids, *, by: str) -> Exemplar:
         return self._changed(replace(self.get(exemplar_id), tags=_tags(tags)), by, "tags")
 
     def arrays(self, exemplar: Exemplar) -> dict[str, np.ndarray]:
@@ -188,7 +189,7 @@ def draft_of(
     payload: str = "",
     name: str = "",
     state: str = "shadow",
-    tags: Iterable[str] = (),
+    tags: Ids = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> Exemplar:
     """An exemplar that is not added yet. Raises `ConfigError`."""
@@ -204,8 +205,8 @@ def draft_of(
     return Exemplar(f"{bank}/{name or own}", bank, modality, state, 0, evidence, payload, tagged, {}, provenance or {})
 
 
-def _tags(tags: Iterable[str]) -> tuple[str, ...]:
-    found = tuple(sorted({str(tag).strip() for tag in tags} - {""}))
+def _tags(tags: Ids) -> tuple[str, ...]:
+    found = tuple(sorted({tag.strip() for tag in id_list(tags, "tags")} - {""}))
     if len(found) > MAX_TAGS or any(len(tag) > MAX_NAME for tag in found):
         raise ConfigError(f"an exemplar has at most {MAX_TAGS} tags of at most {MAX_NAME} characters")
     return found

@@ -4,11 +4,12 @@ machine misses."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import ConfigError, NotFound
+from core.ids import Ids, id_list
 from evaluation.intervals import clopper_pearson
 from moderation.audit import Entry, Record
 from moderation.calibration import Threshold, fit, held_out, threshold
@@ -139,13 +140,13 @@ class Review:
                 pairs.append((blind["first"], blind["second"]))
         return Agreement(kappa(pairs), len(pairs), sum(a == b for a, b in pairs))
 
-    def sample(self, policy_id: str, contents: Iterable[str], count: int, *, by: str, seed: int) -> list[str]:
+    def sample(self, policy_id: str, contents: Ids, count: int, *, by: str, seed: int) -> list[str]:
         """A random sample of contents that nothing speaks against, to be looked at by people: what it shows is what is
         missed. Returns the contents; they are recorded."""
         standing = [case for case in self.cases.current.values() if case.policy_id == policy_id]
         flagged = {case.content_id for case in standing if case.action != "none" or case.by != "machine"}
         seen = {r.body["content_id"] for r in self.cases.verdicts.get("", ()) if r.body["policy_id"] == policy_id}
-        clean = sorted(set(contents) - flagged - seen)
+        clean = sorted(set(id_list(contents)) - flagged - seen)
         clean.sort(key=lambda c: hashlib.sha256(f"{seed}\n{c}".encode()).digest())
         chosen = clean[:count]
         body = {"policy_id": policy_id, "contents": chosen, "of": len(clean), "seed": seed, "by": by}

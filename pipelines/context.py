@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from core.config import Config, build
-from core.errors import NotFound
+from core.errors import NotFound, StorageError
 from core.extras import require
 from core.location import store_folder
+from core.names import path_name
 from core.storage import Storage, open_storage, read_json
 from core.tables import Tables
 from core.threads import one_algebra_thread
 
+STARTED_FORMAT = "%Y%m%dT%H%M%S%f"  # begins as the ids of runs in one process do
 Progress = Callable[[str, int, int], None]  # (label, items done since the last call, items in all; 0: not known)
 
 
@@ -37,6 +41,9 @@ class Run:
     config: Config
     options: dict[str, Any] = field(default_factory=dict)
     progress: Progress = no_progress
+
+    def __post_init__(self) -> None:
+        path_name(self.run_id, "the run id")
 
     @property
     def folder(self) -> str:
@@ -72,13 +79,20 @@ class Run:
 
     def save(self) -> None:
         """Writes what another process needs to take part in this run."""
-        record = {"source": self.source, "config": self.config.to_dict(), "options": self.options}
+        started = f"{datetime.now(UTC):{STARTED_FORMAT}}"
+        record = {
+            "source": self.source,
+            "config": self.config.to_dict(),
+            "options": self.options,
+            "started": started,
+        }
         self.write_json("run.json", record)
 
     @classmethod
     def load(cls, store: str, run_id: str, progress: Progress = no_progress) -> Run:
         """The run that `save` wrote. Raises `NotFound`."""
         storage = open_storage(store)
+        path_name(run_id, "the run id")
         try:
             record = read_json(storage, f"runs/{run_id}/run.json")
         except FileNotFoundError as error:
@@ -103,8 +117,26 @@ def require_extras(config: Config) -> None:
 
 def newest_catalog(storage: Storage) -> str | None:
     """The folder of the newest run that still has its catalogue (`catalog.parquet`); runs keep only the newest."""
-    found = [e.path for e in storage.entries("runs") if e.path.endswith("/catalog.parquet")]
-    return max(found).rsplit("/", 1)[0] if found else None
+    found = {e.path.split("/")[1] for e in storage.entries("runs") if e.path.endswith("/catalog.parquet")}
+    newest = by_start(storage, found)[-1:]
+    return f"runs/{newest[0]}" if newest else None
+
+
+def run_ids(storage: Storage) -> list[str]:
+    """The runs that the store has files of, oldest first."""
+    return by_start(storage, {entry.path.split("/")[1] for entry in storage.entries("runs")})
+
+
+def by_start(storage: Storage, runs: Iterable[str]) -> list[str]:
+    """Ids of runs, oldest first. Those of a cluster are not in the order of time, so it is read from their records; the
+    ids of other runs begin with it."""
+
+    def started(run_id: str) -> tuple[str, str]:
+        with contextlib.suppress(FileNotFoundError, StorageError):
+            return str(read_json(storage, f"runs/{run_id}/run.json").get("started", run_id)), run_id
+        return run_id, run_id
+
+    return sorted(runs, key=started)
 
 
 def local_root(storage: Storage) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core.config import MediaLimits
 from core.errors import BadItem, CatalogError, NotFound
+from core.ids import Ids, id_list, path_list
 from core.items import is_fatal, reason_of
 from core.storage import Storage
 from moderation.evidence import Evidence, store_arrays
@@ -37,7 +38,7 @@ def add_files(
     paths: Sequence[Path],
     *,
     state: str = "shadow",
-    tags: Sequence[str] = (),
+    tags: Ids = (),
     by: str = "",
     limits: MediaLimits = MediaLimits(),  # noqa: B008
     text_model: Any = None,
@@ -47,6 +48,7 @@ def add_files(
     path in the folder. The same file again adds nothing but what was not asked of it before, such as whose voice it
     is. Texts are compared by `text_model`, the bundled one unless given. Raises `CatalogError` where there is nothing
     to add."""
+    paths = path_list(paths)
     files = [(path.parent, path) if path.is_file() else (path, file) for path in paths for file in _files(path)]
     if not files:
         raise CatalogError(f"there are no pictures, audio or texts in {', '.join(map(str, paths))}")
@@ -69,8 +71,8 @@ def look_up(
     storage: Storage,
     path: Path,
     *,
-    banks: Collection[str] = (),
-    tags: Collection[str] = (),
+    banks: Ids = (),
+    tags: Ids = (),
     limits: MediaLimits = MediaLimits(),  # noqa: B008
     text_model: Any = None,
 ) -> list[tuple[Match, Exemplar]]:
@@ -82,8 +84,8 @@ def look_up(
 
     if kind_of(path) is None or not path.is_file():
         raise CatalogError(f"{path} is no picture, audio or text")
-    held = Exemplars(storage)
-    chosen = [e for e in held.every(set(banks) or None) if set(tags) <= set(e.tags)]
+    held, wanted = Exemplars(storage), set(id_list(tags, "tags"))
+    chosen = [e for e in held.every(id_list(banks, "banks") or None) if wanted <= set(e.tags)]
     found = _evidence(path, limits, bool(_voiced(storage) & {e.bank for e in chosen}), text_model)
     bank = Bank(found.modality, chosen, held.arrays, patches)
     matches = bank.copies(found)
@@ -95,12 +97,11 @@ def look_up(
     return [(m, bank.exemplars[m.exemplar]) for m in best_first([*matches, *alike])]
 
 
-def add_contents(
-    run: Run, bank: str, modality: str, content_ids: Sequence[str], *, state: str = "shadow", by: str = ""
-) -> Added:
+def add_contents(run: Run, bank: str, modality: str, content_ids: Ids, *, state: str = "shadow", by: str = "") -> Added:
     """Adds contents of a store as exemplars, by one of their media. Raises `NotFound`."""
     from pipelines.media import StoreMedia
 
+    content_ids = id_list(content_ids)
     media = StoreMedia(run, [])
     for content_id in content_ids:
         if content_id not in media.keys.get(modality, {}):
@@ -152,7 +153,7 @@ def _draft(
     said: str,
     name: str,
     state: str,
-    tags: Sequence[str],
+    tags: Ids,
     provenance: dict[str, Any] | None = None,
 ) -> Exemplar:
     evidence: dict[str, Any] = {"sha256": found.sha256} if found.sha256 else {}

@@ -9,6 +9,7 @@ from typing import Any
 from core import lease
 from core.errors import ConfigError
 from core.location import check_new_store
+from core.storage import open_storage
 from pipelines import compaction, enrich, moderate, publish, skips, steps
 from pipelines.context import Progress, Run, local_root, no_progress, require_extras
 
@@ -51,7 +52,7 @@ STEPS = (
 )
 BY_NAME = {step.name: step for step in STEPS}
 
-CLUSTER_LEASE_S = 3600.0  # outlasts the start of a container; every step renews it
+CLUSTER_LEASE_S = 3600.0  # outlasts the start of a container; every step renews it while it works
 
 
 def run_step(store: str, run_id: str, name: str, item: str | None = None, progress: Progress = no_progress) -> Any:
@@ -59,9 +60,9 @@ def run_step(store: str, run_id: str, name: str, item: str | None = None, progre
     if name not in BY_NAME:
         raise ConfigError(f"step {name!r} is not known; the steps are {', '.join(BY_NAME)}")
     run = Run.load(store, run_id, progress)
-    lease.acquire(run.storage, run_id, ttl_s=CLUSTER_LEASE_S, bound_to_process=False)
     step = BY_NAME[name]
-    return step.call(run, item) if step.over else step.call(run)
+    with lease.hold_for_step(run.storage, run_id, ttl_s=CLUSTER_LEASE_S):
+        return step.call(run, item) if step.over else step.call(run)
 
 
 def begin(run: Run) -> None:
@@ -73,6 +74,5 @@ def begin(run: Run) -> None:
 
 
 def end(store: str, run_id: str) -> None:
-    """Closes a run: gives the lease back."""
-    run = Run.load(store, run_id)
-    lease.release(run.storage, run_id)
+    """Closes a run, also one that could not be opened: gives the lease back."""
+    lease.release(open_storage(store), run_id)

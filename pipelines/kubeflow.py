@@ -26,7 +26,8 @@ def build_pipeline(
 ) -> Any:
     """The KFP pipeline function of the graph.
 
-    Its parameters are `source` (the catalogue), `store` and `options` (JSON of prune, verify, retry, refit). `volume`
+    Its parameters are `source` (the catalogue), `store` and `options` (JSON of prune, verify, retry, refit); the id of
+    the run is the backend's. `volume`
     names a PersistentVolumeClaim mounted at /data in every step; `gpus` are asked for by the steps that run models.
     """
     require(["kubeflow"], "a Kubeflow pipeline")
@@ -71,7 +72,9 @@ def build_pipeline(
         return task
 
     @dsl.pipeline(name=PIPELINE_NAME, description="Enrich a catalogue into Feast and FAISS")
-    def earmark(source: str, store: str, options: str = "{}", run_id: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER) -> None:
+    def earmark(source: str, store: str, options: str = "{}") -> None:
+        # The backend fills this in where it is the argument of a task, and not where it is a parameter's default.
+        run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
         last = dress(finish(store=store, run_id=run_id))
         with dsl.ExitHandler(last):
             first = dress(begin(run_id=run_id, source=source, store=store, config=settings, options=options))

@@ -13,6 +13,7 @@ import numpy as np
 
 from core.contracts import WORK_KEY
 from core.features import FAMILIES, FINGERPRINT, KEYPOINTS, PASSAGES, SPEECH, VOICES, WORDS, View, embedding_view
+from core.ids import Ids, id_list
 from core.keys import REMOVED, digest
 from core.rows import LatestRows, RowsOf
 from core.tables import decode
@@ -60,10 +61,10 @@ class StoreMedia:
             self._rows[view.name] = LatestRows(self.run.tables, view, columns)
         return self._rows[view.name]
 
-    def evidence(self, modality: str, content_ids: Iterable[str]) -> Iterable[tuple[str, Evidence]]:
+    def evidence(self, modality: str, content_ids: Ids) -> Iterable[tuple[str, Evidence]]:
         """(content, evidence), in the order in which the store has them, so that each part is read once; arrays are
         read some contents at a time, `READ_BYTES` or so."""
-        wanted = self._latest(self._views[modality][0]).ordered(content_ids)
+        wanted = self._latest(self._views[modality][0]).ordered(id_list(content_ids))
         row_bytes = sum(self._latest(view).row_bytes for view in self._views[modality])
         at_once = min(max(int(READ_BYTES / max(row_bytes, 1.0)), LEAST_AT_ONCE), MOST_AT_ONCE)
         for first in range(0, len(wanted), at_once):

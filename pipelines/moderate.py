@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.features import CONTENT, MODERATION
+from core.ids import Ids, id_list
 from core.keys import REMOVED, work_key
 from core.storage import Storage
 from core.tables import now_us, rows_to_table
@@ -117,7 +118,7 @@ def commit(run: Run, cases: Cases) -> int:
     return len(rows)
 
 
-def erase(run: Run, content_ids: Iterable[str]) -> None:
+def erase(run: Run, content_ids: Ids) -> None:
     """Erases what the decisions of contents were made from, what a model was shown of them and answered, and what
     people wrote. The records stay, with the chain whole; they can no longer be made again. An exemplar that was made of
     such a content stays: what is banned stays banned."""
@@ -126,7 +127,7 @@ def erase(run: Run, content_ids: Iterable[str]) -> None:
     from moderation.evidence import PAYLOADS
     from moderation.exemplars import STATES, Exemplars
 
-    gone = set(content_ids)
+    gone = set(id_list(content_ids))
     audit = Audit(run.storage)
     cases = Cases(audit)
     theirs = [case for case in cases.every.values() if case.content_id in gone]

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from core.contracts import CONTENT_SCHEMA, CREATED, EVENT, TIMESTAMP, WORK_KEY
 from core.keys import REMOVED
+from core.names import path_name
 from core.tables import decode, encode, query
 from pipelines import quarantine
 from pipelines.context import Run
@@ -149,4 +150,5 @@ def cut_shards(
 
 def read_shard(run: Run, shard: str) -> list[dict[str, Any]]:
     """The rows of a shard: a content each, with the work that is pending on it."""
+    path_name(shard, "the shard")
     return decode(run.storage.read(f"{run.folder}/shards/{shard}.parquet")).to_pylist()

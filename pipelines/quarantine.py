@@ -9,6 +9,8 @@ from datetime import datetime
 import pyarrow as pa
 
 from core.contracts import QUARANTINE_SCHEMA, WORK_KEY
+from core.ids import Ids, id_list
+from core.names import path_name
 from core.storage import Storage
 from core.tables import encode, latest_rows, query, read_table
 
@@ -52,6 +54,7 @@ def record(
     resolved: Iterable[tuple[str, str]] = (),
 ) -> None:
     """Commits failures and what is no longer one, as one part. A repeated failure keeps its first time."""
+    path_name(name, "the part")
     failed, healed = list(failures), list(resolved)
     if not failed and not healed:
         return
@@ -89,8 +92,9 @@ def record(
     storage.write(f"{FOLDER}/part-{now:%Y%m%dT%H%M%S%f}-{name}.parquet", encode(table))
 
 
-def erase(storage: Storage, content_ids: set[str], now: datetime) -> None:
+def erase(storage: Storage, content_ids: Ids, now: datetime) -> None:
     """Rewrites the quarantine without these contents."""
+    content_ids = set(id_list(content_ids))
     parts = storage.entries(FOLDER)
     kept = _latest(storage)
     keep = [content not in content_ids for content in kept["content_id"].to_pylist()]

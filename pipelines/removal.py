@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.errors import NotFound, StorageError
 from core.features import CONTENT, FAMILIES, FINGERPRINT, KEYPOINTS, PASSAGES, SIDE_TABLES, VOICES, View
+from core.ids import Ids, id_list
 from core.keys import REMOVED
 from core.location import RELEASE
 from core.release import parse_release
@@ -42,9 +43,10 @@ def blocked(storage: Storage) -> set[str]:
     return {content_id for content_id, cause in last.items() if cause == "remove"}
 
 
-def remove(run: Run, content_ids: Sequence[str], *, erase: bool = False) -> list[str]:
-    """Removes contents by id; with `erase` also their rows, wherever they are written. Raises `NotFound` for an id
-    that the store never knew."""
+def remove(run: Run, content_ids: Ids, *, erase: bool = False) -> list[str]:
+    """Removes contents by id (a single string is one); with `erase` also their rows, wherever they are written. Raises
+    `NotFound` for an id that the store never knew; nothing is removed then."""
+    content_ids = id_list(content_ids)
     known = set(run.tables.latest(CONTENT, [])["content_id"].to_pylist()) | _quarantined(run.storage)
     for content_id in content_ids:
         if content_id not in known:
@@ -55,8 +57,9 @@ def remove(run: Run, content_ids: Sequence[str], *, erase: bool = False) -> list
     return sorted(set(content_ids))
 
 
-def unlisted(run: Run, listed: Iterable[str]) -> list[str]:
+def unlisted(run: Run, listed: Ids) -> list[str]:
     """The contents in the store that a catalogue does not list, sorted; what was removed is not in the store."""
+    listed = id_list(listed)
     latest = run.tables.latest(CONTENT, [])
     alive = {
         content_id
@@ -66,13 +69,14 @@ def unlisted(run: Run, listed: Iterable[str]) -> list[str]:
     return sorted(alive - set(listed))
 
 
-def prune(run: Run, gone: Sequence[str]) -> None:
+def prune(run: Run, gone: Ids) -> None:
     """Removes contents that the catalogue no longer lists (`unlisted`); they return when it lists them again."""
-    _bury(run, gone, "prune")
+    _bury(run, id_list(gone), "prune")
 
 
-def restore(storage: Storage, content_ids: Sequence[str]) -> None:
-    """Lets removed contents back in at the next run."""
+def restore(storage: Storage, content_ids: Ids) -> None:
+    """Lets removed contents back in at the next run. Raises `NotFound` for one that was not removed."""
+    content_ids = id_list(content_ids)
     hidden = blocked(storage)
     for content_id in content_ids:
         if content_id not in hidden:
@@ -175,7 +179,7 @@ def _forget_index(run: Run, content_ids: Sequence[str], purge: bool = False) -> 
     current = {}
     for home in sorted(p for p in folder.glob("*") if p.is_dir()):
         # Earlier versions are purged only when the release no longer points at one of them.
-        manifest = remove_from_index(folder, home.name, list(content_ids))
+        manifest = remove_from_index(folder, home.name, content_ids, missing_ok=True)
         current[home.name] = manifest.version if manifest else None
     indexes = {
         modality: {**entry, "version": current.get(entry["name"], entry["version"])}
@@ -186,7 +190,7 @@ def _forget_index(run: Run, content_ids: Sequence[str], purge: bool = False) -> 
         run.storage.replace_if(RELEASE, json.dumps({**release, "indexes": indexes}, indent=1).encode(), found[1])
     if purge:
         for name in current:
-            remove_from_index(folder, name, list(content_ids), purge=True)
+            remove_from_index(folder, name, content_ids, purge=True, missing_ok=True)
 
 
 def _erase(run: Run, content_ids: set[str]) -> None:

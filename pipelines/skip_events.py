@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from core.ids import Ids, id_list
 from core.storage import Storage
 from core.tables import decode, encode
 
@@ -34,9 +34,9 @@ def keep_events(storage: Storage, events: pa.Table) -> None:
         storage.write(f"{FOLDER}/{name}.parquet", data)
 
 
-def erase_events(storage: Storage, content_ids: Iterable[str]) -> None:
+def erase_events(storage: Storage, content_ids: Ids) -> None:
     """Erases what listeners did to some contents."""
-    ids = pa.array(sorted(content_ids), pa.string())
+    ids = pa.array(sorted(id_list(content_ids)), pa.string())
     for entry in storage.entries(FOLDER):
         events = decode(storage.read(entry.path))
         theirs = pc.is_in(events["content_id"], value_set=ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 from core.contracts import CREATED, EVENT, WORK_KEY
 from core.errors import StorageError
 from core.features import SEGMENTS, SKIPS, SPEECH
+from core.ids import Ids, id_list
 from core.keys import REMOVED, work_key
 from core.storage import read_json
 from core.tables import Tables, decode, now_us, rows_to_table
@@ -255,14 +256,14 @@ def _located(root: Path, uri: str) -> str:
     return uri if "://" in uri else str(root / uri)
 
 
-def forget(run: Run, content_ids: Iterable[str], erase: bool = False) -> None:
+def forget(run: Run, content_ids: Ids, erase: bool = False) -> None:
     """Withdraws the support of removed contents at once. With `erase` their sound goes as well, and what listeners did
     to them: the clips of motifs are taken from other occurrences, and a motif that has none is forgotten."""
     from embedders.fingerprint import patches
     from skips.detect import Detector
     from skips.motifs import clipped_anew
 
-    ids = set(content_ids)
+    ids = set(id_list(content_ids))
     known, bearing = load(run.storage), bearers(run.tables, without=ids)
     gone: set[int] = set()
     moved = False

@@ -9,7 +9,7 @@ from typing import Any
 from core.release import read_release
 from core.tables import now_us
 from pipelines import quarantine
-from pipelines.context import Run
+from pipelines.context import Run, by_start
 
 KEPT_RUNS = 50
 
@@ -63,7 +63,7 @@ def tidy(run: Run) -> None:
     runs: dict[str, list[str]] = defaultdict(list)
     for entry in run.storage.entries("runs"):
         runs[entry.path.split("/")[1]].append(entry.path)
-    for number, run_id in enumerate(sorted(runs, reverse=True)):
+    for number, run_id in enumerate(reversed(by_start(run.storage, runs))):
         for path in runs[run_id]:
             work_list = "/shards/" in path or "/metrics/" in path or path.endswith("catalog.parquet")
             if (number >= KEPT_RUNS and run_id != released) or (work_list and run_id != run.run_id):

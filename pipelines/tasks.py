@@ -7,13 +7,16 @@ import sys
 from typing import Any
 
 from core.config import Config, build
+from core.errors import ConfigError
 from core.storage import open_storage
 from pipelines import graph
-from pipelines.context import Run
+from pipelines.context import Run, run_ids
 
 
 def begin(run_id: str, source: str, store: str, config: str, options: str) -> str:
-    """Opens the run under its id."""
+    """Opens the run under its id. Raises `ConfigError` where the backend did not fill in the id of the run."""
+    if "{{" in run_id:
+        raise ConfigError(f"the pipeline's backend did not say which run this is: the run id is {run_id}")
     run = Run(open_storage(store), run_id, source, build(Config, json.loads(config)), json.loads(options))
     graph.begin(run)
     return run_id
@@ -40,13 +43,14 @@ def main(request: dict[str, Any]) -> None:
     """Runs the pipeline in this process's kfp.local; prints the run's id last."""
     from kfp import local
 
-    from pipelines.inprocess import new_run_id
     from pipelines.kubeflow import build_pipeline
 
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root="kfp", raise_on_error=True)
     pipeline = build_pipeline(config=build(Config, request["config"]))
-    run_id = new_run_id()
-    pipeline(source=request["source"], store=request["store"], options=request["options"], run_id=run_id)
+    storage = open_storage(request["store"])
+    before = set(run_ids(storage))
+    pipeline(source=request["source"], store=request["store"], options=request["options"])
+    run_id = next(one for one in reversed(run_ids(storage)) if one not in before)
     sys.stdout.write(f"\n{run_id}\n")
 
 

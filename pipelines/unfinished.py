@@ -13,6 +13,7 @@ from core.config import Config
 from core.location import RUNS
 from core.release import read_release
 from core.storage import Storage
+from pipelines.context import by_start
 
 # A file that a step leaves in the run's folder → what has then been done, in the order of the graph.
 DONE = (
@@ -52,7 +53,7 @@ def unfinished(storage: Storage) -> Unfinished | None:
     """The newest run of the store where it began and did not end, else None. Runs that other commands make (a scan, a
     removal) leave no such record."""
     paths = [entry.path for entry in storage.entries(RUNS)]
-    runs = sorted(path.split("/")[1] for path in paths if path.endswith("/run.json"))
+    runs = by_start(storage, (path.split("/")[1] for path in paths if path.endswith("/run.json")))
     if not runs:
         return None
     folder = f"{RUNS}/{runs[-1]}"

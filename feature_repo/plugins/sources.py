@@ -25,6 +25,7 @@ from pyarrow import fs
 
 from core.contracts import WORK_KEY, WORK_KEY_TAG
 from core.errors import ConfigError, StorageError
+from core.names import path_name
 from core.storage import LocalStorage
 from core.tables import encode, now_us
 
@@ -221,7 +222,7 @@ def append(source: Any, repo_path: str | Path | None, table: pa.Table, name: str
     Raises `ConfigError` for a glob that no new name fits, `StorageError` when the write fails.
     """
     place = locate(source, repo_path)
-    created, name = now_us(), name or uuid.uuid4().hex[:12]
+    created, name = now_us(), path_name(name or uuid.uuid4().hex[:12], "the part")
     base, wanted = split(place)
     if _info(place).type == fs.FileType.NotFound and not wanted:
         place = replace(place, path=base)

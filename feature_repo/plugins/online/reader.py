@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from core.errors import ConfigError, StorageError
+from core.errors import ConfigError, StorageError, WrongType
 from feature_repo.plugins.online import kernels
 from feature_repo.plugins.online.entity_keys import FEW, Keys, arrow_of
 from feature_repo.plugins.online.response import PRESENT, FastReads, statuses
@@ -258,6 +258,10 @@ _DUMMY = "__dummy_id"  # Feast's join key of a view without entities; its value 
 
 def _kept(values: Any) -> Any:
     """Few values as a list, which the caller cannot change under the answer, many as an Arrow array."""
+    if isinstance(values, str):
+        return [values]  # one key, and not one a letter
+    if isinstance(values, bytes):
+        raise WrongType(f"a join key takes one value as text or several in a list, not {values!r}")
     if isinstance(values, list | tuple) and len(values) <= FEW:
         return list(values)
     return arrow_of(values)
