@@ -78,6 +78,22 @@ def test_materialised_rows_wait_for_their_time(world: World, monkeypatch: pytest
     assert world.read(["a", "b"], ["title"], store=world.stock())["title"] == ["future", "future"]
 
 
+def test_what_waits_survives_a_compaction(sqlite_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, view = sqlite_world, sqlite_world.store.get_feature_view("view")
+    engine = world.store._get_provider().batch_engine
+    present = row("a", seconds_from_now(-60), 0, title="present")
+    future = row("a", seconds_from_now(3600), 0, title="future")
+    before = [world.add([present]), world.add([future])]
+    world.materialise()
+    after = world.add([present, future])
+    engine.note_compaction(view, [str(path) for path in before], str(after))
+    for path in before:
+        path.unlink()
+    assert not engine.unseen(view) and world.materialise() == 0
+    later(monkeypatch, 2)
+    assert engine.unseen(view) and world.materialise() == 1
+
+
 def test_pushed_rows_wait_for_their_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     now, future = seconds_from_now(-60), seconds_from_now(3600)
     world.push([row("a", now, 0, title="present"), row("a", future, 0, title="future"), row("b", future, 0, title="b")])
