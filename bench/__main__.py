@@ -14,6 +14,7 @@ NAMES = (
     "incremental",
     "stages",
     "decode",
+    "growth",
     "feast-history",
     "feast-materialize",
     "feast-online",

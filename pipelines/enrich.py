@@ -96,6 +96,7 @@ def run_shard(run: Run, shard: str) -> dict[str, Any]:
         label = "text" if text_only else "media"
         modality_of = {stage.name: stage.modality for stage in stages}
         last = {i["content_id"]: max(MODALITIES.index(modality_of[w["stage"]]) for w in i["work"]) for i in items}
+        waiting = {(item["content_id"], row["stage"]): row for item in items for row in item["quarantine"]}
         try:
             with pool_of(run.config.threads) as pool:
                 for number, modality in enumerate(MODALITIES):
@@ -108,9 +109,9 @@ def run_shard(run: Run, shard: str) -> dict[str, Any]:
                     if todo:
                         _run_modality(run, pool, modality, chosen, todo, result, metrics, finished)
         except KeyboardInterrupt:
-            _commit(run, shard, stages, result.copy(), metrics)  # what is done need not be done again
+            _commit(run, shard, stages, result.copy(), metrics, waiting)  # what is done need not be done again
             raise
-        _commit(run, shard, stages, result, metrics)
+        _commit(run, shard, stages, result, metrics, waiting)
     summary = {**metrics.to_dict(), "failures": len(result.failures)}
     run.write_json(f"metrics/{shard}.json", summary)
     run.storage.delete(f"{run.folder}/shards/{shard}.parquet")
@@ -204,7 +205,15 @@ def _attempt(stage: Stage, todo: Sequence[tuple[Row, Row]], media: dict[str, Any
         result.add(stage, item, work, features)
 
 
-def _commit(run: Run, shard: str, stages: Iterable[Stage], result: ShardResult, metrics: Metrics) -> None:
+def _commit(
+    run: Run,
+    shard: str,
+    stages: Iterable[Stage],
+    result: ShardResult,
+    metrics: Metrics,
+    waiting: quarantine.Known,
+) -> None:
+    """Commits what a shard made; `waiting` are its items that were in quarantine when it was planned."""
     started = time.perf_counter()
     created = now_us()
     views: list[tuple[View, pa.Table]] = []
@@ -222,8 +231,8 @@ def _commit(run: Run, shard: str, stages: Iterable[Stage], result: ShardResult, 
         run.tables.commit(view, table, created, shard)
     done = {(row["content_id"], name) for name, rows in result.rows.items() for row in rows} | result.decoded
     failed = {(failure.content_id, failure.stage) for failure in result.failures}
-    healed = sorted((done - failed) & set(quarantine.open_keys(run.storage)))
-    quarantine.record(run.storage, created, shard, result.failures, healed)
+    healed = sorted((done - failed) & set(waiting))
+    quarantine.record(run.storage, created, shard, result.failures, healed, waiting)
     metrics.add("write", time.perf_counter() - started, sum(map(len, result.rows.values())))
 
 

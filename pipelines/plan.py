@@ -92,22 +92,13 @@ def pending(run: Run, stage: Stage, candidates: Sequence[Candidate], now: dateti
     return work
 
 
+WORK = pa.struct([("stage", pa.string()), ("media_key", pa.string()), ("key", pa.string()), ("event", TIMESTAMP)])
 SHARD_SCHEMA = pa.schema(
     [
         *CONTENT_SCHEMA,
-        pa.field(
-            "work",
-            pa.list_(
-                pa.struct(
-                    [
-                        pa.field("stage", pa.string()),
-                        pa.field("media_key", pa.string()),
-                        pa.field("key", pa.string()),
-                        pa.field("event", TIMESTAMP),
-                    ]
-                )
-            ),
-        ),
+        pa.field("work", pa.list_(WORK)),
+        # What of the content is in quarantine, so that a shard need not read the whole quarantine.
+        pa.field("quarantine", pa.list_(pa.struct(list(quarantine.OPEN_SCHEMA)))),
     ]
 )
 
@@ -136,11 +127,13 @@ def cut_shards(
         groups[-1].append(position)
         size += weight
     names = []
+    waiting = quarantine.by_content(run.storage)
     for number, group in enumerate(groups):
-        rows = catalog.take(pa.array(group, pa.int64()))
-        table = rows.append_column(
-            SHARD_SCHEMA.field("work"), pa.array([by_position[p] for p in group], SHARD_SCHEMA.field("work").type)
-        )
+        table = catalog.take(pa.array(group, pa.int64()))
+        own = [waiting.get(content_id, []) for content_id in table["content_id"].to_pylist()]
+        for column, values in (("work", [by_position[p] for p in group]), ("quarantine", own)):
+            field = SHARD_SCHEMA.field(column)
+            table = table.append_column(field, pa.array(values, field.type))
         shard = f"{name}-{number:06d}"
         run.storage.write(f"{run.folder}/shards/{shard}.parquet", encode(table.cast(SHARD_SCHEMA)))
         names.append(shard)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,6 +17,8 @@ from core.tables import encode, latest_rows, query, read_table
 
 FOLDER = "quarantine"
 RESOLVED = "resolved"
+OPEN_SCHEMA = pa.schema([QUARANTINE_SCHEMA.field(n) for n in ("stage", WORK_KEY, "reason", "first_seen", "attempts")])
+Known = Mapping[tuple[str, str], Mapping[str, Any]]  # (content_id, stage) → what is known of it
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,30 @@ def open_keys(storage: Storage, without: Collection[str] = ()) -> dict[tuple[str
     }
 
 
+def by_content(storage: Storage) -> dict[str, list[dict[str, Any]]]:
+    """The items in quarantine now, by content: the columns of `OPEN_SCHEMA`."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in open_rows(storage).to_pylist():
+        found.setdefault(row["content_id"], []).append({name: row[name] for name in OPEN_SCHEMA.names})
+    return found
+
+
 def record(
     storage: Storage,
     now: datetime,
     name: str,
     failures: Iterable[Failure],
     resolved: Iterable[tuple[str, str]] = (),
+    known: Known | None = None,
 ) -> None:
-    """Commits failures and what is no longer one, as one part. A repeated failure keeps its first time."""
+    """Commits failures and what is no longer one, as one part. A repeated failure keeps its first time. `known` are the
+    items in quarantine, of these contents at least; without it, the quarantine is read."""
     path_name(name, "the part")
     failed, healed = list(failures), list(resolved)
     if not failed and not healed:
         return
-    known = {(row["content_id"], row["stage"]): row for row in _latest(storage).to_pylist()}
+    if known is None:
+        known = {(row["content_id"], row["stage"]): row for row in _latest(storage).to_pylist()} if failed else {}
     rows = []
     for item in failed:
         before = known.get((item.content_id, item.stage))

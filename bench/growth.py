@@ -1,0 +1,330 @@
+"""How the cost of each step of a run grows with the catalogue, as the exponent of its CPU seconds.
+
+Whole runs enrich contents with text alone by models that are stubs, so that what is measured is the work of the steps
+themselves; one content in fifty cannot be read, and one in ten matches an exemplar. Beside them stand a scan that
+looks at everything again, and skip detection over the fingerprints of a store that has one part an episode.
+
+The exponent of a step is the slope of the logarithm of its CPU seconds between the two largest catalogues, after its
+cost for a store with one content is taken off. Steps that cost little at the largest size are reported in seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from bench.frame import Benchmark, Row, adopt_orphans, cpu_seconds
+
+CONTENTS, QUICK_CONTENTS = (1_000, 4_000, 16_000), (1_000, 4_000, 8_000)
+EPISODES, QUICK_EPISODES = (100, 400, 1_600), (50, 100, 200)
+ROUNDS = 3
+LEAST_S = 0.5  # CPU seconds at the largest size from which a step has an exponent
+BAR = 1.1
+MATCHING, UNREADABLE = 10, 50  # one content of so many
+EXEMPLARS = 10
+WORDS_A_TEXT = 120
+EPISODE_FRAMES = 3_750  # two minutes
+DIM = 384
+START = datetime(2026, 1, 1, tzinfo=UTC)
+Meter = Callable[[], float]
+Costs = dict[str, float]  # step → CPU seconds
+# Runs what is measured over a catalogue of that size; calls its argument with the name of each step that begins.
+Workload = Callable[[int, Callable[[str], None]], None]
+
+
+def step_costs(workload: Workload, size: int, meter: Meter = cpu_seconds) -> Costs:
+    """What each step of a workload costs at a size, by name; what comes before the first one is nobody's."""
+    marks: list[tuple[str, float]] = []
+    workload(size, lambda name: marks.append((name, meter())))
+    ends = [at for _, at in marks[1:]] + [meter()]
+    costs: Costs = {}
+    for (name, begun), ended in zip(marks, ends, strict=True):
+        costs[name] = costs.get(name, 0.0) + ended - begun
+    return costs
+
+
+def growth_rows(rounds: Sequence[Mapping[int, Costs]], what: str, least_s: float = LEAST_S) -> list[Row]:
+    """A row for each step: its exponent between the two largest sizes, the median of the rounds, or its seconds where
+    it costs less than `least_s` at the largest. A round has the costs of the steps by size; the smallest size is the
+    empty store, whose costs are taken off."""
+    empty, *sizes = sorted(rounds[0])
+    rows = []
+    for step in rounds[0][sizes[-1]]:
+        net = {size: [costs[size][step] - costs[empty][step] for costs in rounds] for size in sizes}
+        medians = {size: statistics.median(values) for size, values in net.items()}
+        told = ", ".join(f"{size} {what}: {seconds:.2f} CPU s" for size, seconds in medians.items())
+        if medians[sizes[-1]] < least_s:
+            rows.append(Row(f"seconds-{step}", medians[sizes[-1]], None, None, "CPU s", note=told))
+            continue
+        found = [exponent(sizes[-2:], [net[size][number] for size in sizes[-2:]]) for number in range(len(rounds))]
+        spread = f"{min(found):.2f} to {max(found):.2f}; the bar is {BAR}; {told}"
+        rows.append(
+            Row(f"exponent-{step}", statistics.median(found), None, 1.0, f"of {what}", "", "linear", note=spread)
+        )
+    return rows
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """The slope of the logarithm of costs between two sizes; infinite from a cost of nothing."""
+    if costs[0] <= 0:
+        return math.inf
+    return math.log(costs[1] / costs[0]) / math.log(sizes[1] / sizes[0])
+
+
+class StubText:
+    """A text model that is none: unit vectors that are functions of the words."""
+
+    modality, model_id, dim = "text", "stub-text-v1", DIM
+
+    def embed(self, batch: Sequence[Any]) -> np.ndarray:
+        return np.stack([unit(text.full) for text in batch])
+
+    def passages(self, batch: Sequence[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+        from embedders.text import passages
+
+        spans = [passages(text.full) for text in batch]
+        return [
+            (np.stack([unit(text.full[a:b]) for a, b in own]), np.array(own, np.int64))
+            for text, own in zip(batch, spans, strict=True)
+        ]
+
+
+class StubSignals:
+    """The counts of a text without the models of language and offence."""
+
+    modality, model_id, version = "text", "stub-signals", 1
+
+    def __init__(self) -> None:
+        from core.features import TEXT_SIGNALS
+
+        self.view = TEXT_SIGNALS
+
+    def listeners(self) -> list[Any]:
+        return []
+
+    def enrich(self, batch: Sequence[Any]) -> list[dict[str, Any]]:
+        from enrichers.text import statistics as counts
+
+        fixed = {"language": "en", "language_confidence": 1.0, "profanity_score": 0.01}
+        return [{**fixed, **counts(text.full)} for text in batch]
+
+
+def unit(text: str) -> np.ndarray:
+    """A unit vector, float32 (DIM,), that a text always has and no other text is near."""
+    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+    vector = np.random.default_rng(seed).standard_normal(DIM, np.float32)
+    found: np.ndarray = vector / np.linalg.norm(vector)
+    return found
+
+
+@contextmanager
+def stub_models() -> Iterator[None]:
+    """Runs use the stubs for text, and the bundled models, which are never loaded, for the rest."""
+    from embedders import registry
+    from enrichers import registry as enrichers
+
+    load, load_enrichers = registry.load_profile, enrichers.load_enrichers
+    signals = StubSignals()
+    with (
+        mock.patch.object(registry, "load_profile", lambda *a, **k: replace(load(*a, **k), text=StubText())),
+        mock.patch.object(
+            enrichers, "load_enrichers", lambda *a, **k: {**load_enrichers(*a, **k), signals.view.name: signals}
+        ),
+    ):
+        yield
+
+
+def write_catalog(path: Path, count: int) -> None:
+    """`count` contents with text: every `MATCHING`th says what an exemplar says; the cover of every `UNREADABLE`th is
+    missing."""
+    rng = np.random.default_rng(0)
+    with open(path, "w") as file:
+        for number in range(count):
+            matching = number % MATCHING == 0
+            words = " ".join(f"word{n}" for n in rng.integers(0, 2_000, WORDS_A_TEXT))
+            row = {
+                "content_id": f"content-{number:06d}",
+                "kind": "chapter",
+                "title": "Banned" if matching else f"Number {number}",
+                "text": banned(number // MATCHING) if matching else words,
+                "show_id": f"show-{number // 20}",
+                "updated_at": (START + timedelta(minutes=number)).isoformat(),
+            }
+            if number % UNREADABLE == 1:
+                row["image_uri"] = "missing.png"
+            file.write(json.dumps(row) + "\n")
+
+
+def banned(number: int) -> str:
+    return f"The words of exemplar number {number % EXEMPLARS}"
+
+
+def ban(storage: Any, number: int) -> None:
+    """Adds an exemplar of what some contents say."""
+    from moderation.exemplars import Exemplars
+
+    evidence = {"text": f"exemplar {number}", "model_id": StubText.model_id}
+    vector = {"vector": unit(f"Banned\n{banned(number)}")}
+    Exemplars(storage).add("abusive-language", "text", evidence, vector, name=str(number), state="active")
+
+
+def enrich(size: int, on_step: Callable[[str], None]) -> None:
+    """A run into an empty store, the same run again, and a scan in which an exemplar that is new is compared with
+    everything."""
+    from core.config import Config
+    from core.storage import open_storage
+    from pipelines import moderate
+    from pipelines.context import Run
+    from pipelines.graph import STEPS
+    from pipelines.inprocess import run_catalog
+
+    names = {step.title: step.name for step in STEPS}
+    with stub_models(), tempfile.TemporaryDirectory() as scratch:
+        source, store = Path(scratch) / "catalog.jsonl", Path(scratch) / "store"
+        write_catalog(source, size)
+        storage = open_storage(store)
+        for number in range(EXEMPLARS - 1):
+            ban(storage, number)
+        config = Config(device="cpu")
+        summary = run_catalog(str(source), str(store), config, on_step=lambda title: on_step(names[title]))
+        on_step("rerun")
+        run_catalog(str(source), str(store), config)
+        on_step("")
+        ban(storage, EXEMPLARS - 1)
+        on_step("rescan")
+        found = moderate.scan(Run.load(str(store), summary["run_id"]))
+        assert found["looked_at"] == size, found
+        on_step("")
+
+
+class Episodes:
+    """Made-up episodes in fingerprint frames: seconds of noise in an order of their own, with the intro of their show,
+    which has twenty, somewhere among them."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        steps = rng.normal(0, 6, (120_000, 32)).astype(np.float32)
+        walk = np.cumsum(steps, axis=0)
+        self._noise = (100 + 50 * np.sin(walk / 25) + rng.normal(0, 4, walk.shape)).clip(0, 255).astype(np.uint8)
+
+    def frames(self, number: int) -> np.ndarray:
+        """uint8 (EPISODE_FRAMES, 32)."""
+        rng = np.random.default_rng((1, number))
+        starts = rng.integers(0, len(self._noise) - 31, EPISODE_FRAMES // 31 + 1)
+        made = self._noise[(starts[:, None] + np.arange(31)).ravel()[:EPISODE_FRAMES]].copy()
+        first = int(np.random.default_rng((2, number // 20)).integers(0, len(self._noise) - 600))
+        at = int(rng.integers(100, EPISODE_FRAMES - 700))
+        made[at : at + 600] = self._noise[first : first + 600]
+        return made
+
+    def store(self, root: Path, count: int) -> Any:
+        """A run on a store that has the fingerprints of `count` episodes, each in a part of its own."""
+        from core.config import Config
+        from core.contracts import CREATED, EVENT, WORK_KEY
+        from core.features import CONTENT, FINGERPRINT, MODERATION, SEGMENTS, SKIPS, SPEECH
+        from core.storage import open_storage
+        from core.tables import rows_to_table
+        from pipelines.context import Run
+
+        run = Run(open_storage(root), "growth", str(root), Config(device="cpu"))
+        for view in (SPEECH, SEGMENTS, SKIPS, MODERATION):
+            run.tables.ensure(view)
+        for number in range(count):
+            stamp = {EVENT: START, CREATED: START + timedelta(seconds=number), WORK_KEY: f"key {number}"}
+            content = f"episode {number}"
+            row = {"content_id": content, "kind": "episode", "show_id": f"show {number // 20}", "has_audio": True}
+            sound = {"content_id": content, **fingerprint(self.frames(number), number)}
+            for view, own in ((CONTENT, row), (FINGERPRINT, sound)):
+                run.tables.commit(view, rows_to_table(view, [{**own, **stamp}]), stamp[CREATED], f"{number:06d}")
+        return run
+
+
+def fingerprint(frames: np.ndarray, number: int) -> dict[str, Any]:
+    """The features of a row of the view `fingerprint`."""
+    import zlib
+
+    from skips.frames import FRAME_S
+
+    return {
+        "audio_sha256": f"{number:064x}",
+        "duration_s": len(frames) * FRAME_S,
+        "frames": zlib.compress(frames.tobytes(), 1),
+        "frame_count": len(frames),
+        "silence_start_s": [],
+        "silence_end_s": [],
+        "silence_steady": [],
+    }
+
+
+def mark(size: int, on_step: Callable[[str], None]) -> None:
+    """Skip detection over a store's episodes; then their frames alone are read once more, episode by episode."""
+    from pipelines import skip_state, skips
+    from pipelines.skip_catalog import Frames
+
+    with stub_models(), tempfile.TemporaryDirectory() as scratch:
+        run = Episodes().store(Path(scratch), size)
+        on_step("skips-store")
+        found = skips.step(run)
+        assert found["new"] == size, found
+        on_step("")
+        known = skip_state.load(run.storage)
+        on_step("skips-reads")
+        frames = Frames(run.tables, known)
+        for number in known.recordings:
+            frames(number)
+        on_step("")
+
+
+WORKLOADS: dict[str, Workload] = {"contents": enrich, "episodes": mark}
+
+
+def one_round(what: str, sizes: Iterable[int]) -> dict[int, Costs]:
+    """Costs of the steps by size, in this process; a first call, whose costs are dropped, pays for imports."""
+    workload = WORKLOADS[what]
+    smallest = 1 if what == "contents" else 2
+    step_costs(workload, smallest)
+    found = {}
+    for size in (smallest, *sizes):
+        costs = step_costs(workload, size)
+        costs.pop("", None)
+        found[size] = {**costs, f"all-{what}": sum(costs.values())}
+        print(f"{size} {what}: {costs}", file=sys.stderr, flush=True)
+    return found
+
+
+def run(quick: bool) -> list[Row]:
+    sizes = {
+        "contents": QUICK_CONTENTS if quick else CONTENTS,
+        "episodes": QUICK_EPISODES if quick else EPISODES,
+    }
+    rows = []
+    for what, own in sizes.items():
+        rounds = []
+        for _ in range(1 if quick else ROUNDS):
+            command = [sys.executable, "-m", "bench.growth", what, *map(str, own)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            told = json.loads(done.stdout.strip().splitlines()[-1])
+            rounds.append({int(size): costs for size, costs in told.items()})
+        rows += growth_rows(rounds, what)
+    return rows
+
+
+BENCHMARK = Benchmark("growth", "how the cost of each step grows with the catalogue: exponents of CPU seconds", run)
+
+if __name__ == "__main__":
+    adopt_orphans()
+    print(json.dumps(one_round(sys.argv[1], map(int, sys.argv[2:]))))
