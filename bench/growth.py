@@ -2,7 +2,8 @@
 
 Whole runs enrich contents with text alone by models that are stubs, so that what is measured is the work of the steps
 themselves; one content in fifty cannot be read, and one in ten matches an exemplar. Beside them stand a scan that
-looks at everything again, and skip detection over the fingerprints of a store that has one part an episode.
+looks at everything again, the state of moderation as it is read from the audit, and skip detection over the
+fingerprints of a store that has one part an episode.
 
 The exponent of a step is the slope of the logarithm of its CPU seconds between the two largest catalogues, after its
 cost for a store with one content is taken off. Steps that cost little at the largest size are reported in seconds.
@@ -36,6 +37,7 @@ LEAST_S = 0.5  # CPU seconds at the largest size from which a step has an expone
 BAR = 1.1
 MATCHING, UNREADABLE = 10, 50  # one content of so many
 EXEMPLARS = 10
+DECISIONS_A_BLOCK = 1_000
 WORDS_A_TEXT = 120
 EPISODE_FRAMES = 3_750  # two minutes
 DIM = 384
@@ -289,19 +291,47 @@ def mark(size: int, on_step: Callable[[str], None]) -> None:
         on_step("")
 
 
-WORKLOADS: dict[str, Workload] = {"contents": enrich, "episodes": mark}
+def decide(size: int, on_step: Callable[[str], None]) -> None:
+    """The state of moderation from an audit of so many decisions: read whole, and from a snapshot that ten records
+    follow."""
+    from core.storage import open_storage
+    from moderation.audit import Audit
+    from moderation.cases import Cases
+    from moderation.decisions import Cited, Decision, policy_version
+    from moderation.evidence import Evidence
+    from moderation.policies import shipped_policies
+
+    (policy,) = (p for p in shipped_policies() if p.id == "abusive-language")
+    cited = tuple(Cited(f"abusive-language/{n}", n, "positive", "embedding", 0.8, first=0, last=90) for n in range(5))
+    made = Decision(policy.id, policy_version(policy), "text", "review", True, 0.7, None, "embedding", cited)
+    with tempfile.TemporaryDirectory() as scratch:
+        storage = open_storage(scratch)
+        cases = Cases(Audit(storage))
+        contents = [(f"content-{n:06d}", made, Evidence("text", f"{n:064x}")) for n in range(size + 10)]
+        for first in range(0, size, DECISIONS_A_BLOCK):
+            cases.record([policy], contents[first : min(first + DECISIONS_A_BLOCK, size)], bank_at=0)
+        cases.audit.history.keep(least=1)
+        cases.record([policy], contents[size:], bank_at=0)
+        for name, whole in (("audit-whole", True), ("audit-snapshot", False)):
+            on_step(name)
+            found = Cases(Audit(storage, whole))
+            assert len(found.current) == size + 10, found.at
+        on_step("")
+
+
+WORKLOADS: dict[str, Workload] = {"contents": enrich, "decisions": decide, "episodes": mark}
 
 
 def one_round(what: str, sizes: Iterable[int]) -> dict[int, Costs]:
     """Costs of the steps by size, in this process; a first call, whose costs are dropped, pays for imports."""
     workload = WORKLOADS[what]
-    smallest = 1 if what == "contents" else 2
+    smallest = 2 if what == "episodes" else 1
     step_costs(workload, smallest)
     found = {}
     for size in (smallest, *sizes):
-        costs = step_costs(workload, size)
-        costs.pop("", None)
-        found[size] = {**costs, f"all-{what}": sum(costs.values())}
+        found[size] = step_costs(workload, size)
+        found[size].pop("", None)
+        costs = found[size]
         print(f"{size} {what}: {costs}", file=sys.stderr, flush=True)
     return found
 
@@ -309,6 +339,7 @@ def one_round(what: str, sizes: Iterable[int]) -> dict[int, Costs]:
 def run(quick: bool) -> list[Row]:
     sizes = {
         "contents": QUICK_CONTENTS if quick else CONTENTS,
+        "decisions": QUICK_CONTENTS if quick else CONTENTS,
         "episodes": QUICK_EPISODES if quick else EPISODES,
     }
     rows = []

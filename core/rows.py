@@ -38,7 +38,8 @@ class _Parts:
             dataset.dataset(paths, schema=view.schema, filesystem=filesystem, format="parquet") if paths else None
         )
         self._name = f"a part of {view.name} in {tables.storage.uri}"
-        self._kept: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()  # by part and row group, the last used last
+        self._kept_now = 0  # bytes
 
     @cached_property
     def fragments(self) -> list[Any]:
@@ -82,9 +83,12 @@ class _Parts:
 
     def _group(self, part: int, group: int) -> pa.Table:
         found = self._kept.pop((part, group), None)
-        found = self._kept[part, group] = self._decoded(part, group) if found is None else found
-        while len(self._kept) > 1 and sum(table.nbytes for table in self._kept.values()) > self._kept_bytes:
-            self._kept.popitem(last=False)
+        if found is None:
+            found = self._decoded(part, group)
+            self._kept_now += found.nbytes
+        self._kept[part, group] = found
+        while len(self._kept) > 1 and self._kept_now > self._kept_bytes:
+            self._kept_now -= self._kept.popitem(last=False)[1].nbytes
         return found
 
     def _decoded(self, part: int, group: int) -> pa.Table:

@@ -92,17 +92,15 @@ def _of_words(run: Run, text: str, by: str | None) -> Any:
 
 def _stored_vector(run: Run, release: dict[str, Any], content_id: str, by: str | None) -> tuple[str, Any]:
     import numpy as np
-    import pyarrow.compute as pc
 
-    from core.tables import latest_rows
+    from core.rows import LatestRows
 
     for modality in [by] if by else ["audio", "text", "image"]:
         if modality not in release["models"]:
             continue
         model = release["models"][modality]
         view = embedding_view(modality, model["model_id"], model["dim"])
-        rows = run.tables.read(view)
-        row = latest_rows(rows.filter(pc.equal(rows["content_id"], content_id)), "content_id")
+        row = LatestRows(run.tables, view, ["embedding"]).read([content_id])  # one row group, not all vectors
         if row.num_rows and row["embedding"][0].is_valid:
             return modality, np.asarray([row["embedding"][0].as_py()], np.float32)
     if by:
