@@ -40,6 +40,7 @@ class _Parts:
         self._name = f"a part of {view.name} in {tables.storage.uri}"
         self._kept: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()  # by part and row group, the last used last
         self._kept_now = 0  # bytes
+        self._starts: dict[int, np.ndarray] = {}
 
     @cached_property
     def fragments(self) -> list[Any]:
@@ -60,7 +61,9 @@ class _Parts:
 
     def starts(self, part: int) -> np.ndarray:
         """The places in a part at which its row groups begin, and its end."""
-        return np.cumsum([0, *(group.num_rows for group in self.fragments[part].row_groups)])
+        if part not in self._starts:  # a merged part may have a row group for each content
+            self._starts[part] = np.cumsum([0, *(group.num_rows for group in self.fragments[part].row_groups)])
+        return self._starts[part]
 
     def take(self, part: np.ndarray, place: np.ndarray) -> pa.Table:
         """The rows at these places, in their order."""
