@@ -66,7 +66,8 @@ def growth_rows(rounds: Sequence[Mapping[int, Costs]], what: str, least_s: float
     empty, *sizes = sorted(rounds[0])
     rows = []
     for step in rounds[0][sizes[-1]]:
-        net = {size: [costs[size][step] - costs[empty][step] for costs in rounds] for size in sizes}
+        fixed = statistics.median(costs[empty][step] for costs in rounds)
+        net = {size: [costs[size][step] - fixed for costs in rounds] for size in sizes}
         medians = {size: statistics.median(values) for size, values in net.items()}
         told = ", ".join(f"{size} {what}: {seconds:.2f} CPU s" for size, seconds in medians.items())
         if medians[sizes[-1]] < least_s:
@@ -246,12 +247,13 @@ class Episodes:
         for view in (SPEECH, SEGMENTS, SKIPS, MODERATION):
             run.tables.ensure(view)
         for number in range(count):
-            stamp = {EVENT: START, CREATED: START + timedelta(seconds=number), WORK_KEY: f"key {number}"}
+            created = START + timedelta(seconds=number)
+            stamp = {EVENT: START, CREATED: created, WORK_KEY: f"key {number}"}
             content = f"episode {number}"
             row = {"content_id": content, "kind": "episode", "show_id": f"show {number // 20}", "has_audio": True}
             sound = {"content_id": content, **fingerprint(self.frames(number), number)}
             for view, own in ((CONTENT, row), (FINGERPRINT, sound)):
-                run.tables.commit(view, rows_to_table(view, [{**own, **stamp}]), stamp[CREATED], f"{number:06d}")
+                run.tables.commit(view, rows_to_table(view, [{**own, **stamp}]), created, f"{number:06d}")
         return run
 
 
@@ -323,16 +325,17 @@ WORKLOADS: dict[str, Workload] = {"contents": enrich, "decisions": decide, "epis
 
 
 def one_round(what: str, sizes: Iterable[int]) -> dict[int, Costs]:
-    """Costs of the steps by size, in this process; a first call, whose costs are dropped, pays for imports."""
+    """Costs of the steps by size, in this process. A first call, whose costs are dropped, pays for imports; those of
+    the empty store are medians of three."""
     workload = WORKLOADS[what]
     smallest = 2 if what == "episodes" else 1
     step_costs(workload, smallest)
     found = {}
     for size in (smallest, *sizes):
-        found[size] = step_costs(workload, size)
-        found[size].pop("", None)
-        costs = found[size]
+        times = [step_costs(workload, size) for _ in range(3 if size == smallest else 1)]
+        costs = {step: statistics.median(each[step] for each in times) for step in times[0] if step}
         print(f"{size} {what}: {costs}", file=sys.stderr, flush=True)
+        found[size] = costs
     return found
 
 

@@ -294,3 +294,17 @@ def test_a_writer_that_is_killed_leaves_an_audit_that_reads(kept: Path, monkeypa
             audit.history.keep(least=1, share=0.0)
         told, _ = read(kept, monkeypatch)
         assert told == expected and Audit(open_storage(kept)).verify().whole
+
+
+def test_the_command_that_verifies_names_a_snapshot_that_is_not_the_chains(
+    kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cli.main import main
+
+    (kept / "release.json").write_text("{}")  # what makes a folder a store
+    assert main(["moderate", "verify", "--store", str(kept), "--json"]) == 0
+    SPOILT["a decision was changed"](kept)
+    capsys.readouterr()
+    assert main(["moderate", "verify", "--store", str(kept), "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert "the snapshot" in problem and "was changed" in problem
