@@ -348,7 +348,7 @@ def run(quick: bool) -> list[Row]:
     rows = []
     for what, own in sizes.items():
         rounds = []
-        for _ in range(1 if quick else ROUNDS):
+        for _ in range(ROUNDS):
             command = [sys.executable, "-m", "bench.growth", what, *map(str, own)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             told = json.loads(done.stdout.strip().splitlines()[-1])

@@ -25,7 +25,8 @@ from core.errors import ConfigError, StorageError
 from core.features import SHOW, View
 from core.keys import digest
 from core.storage import Entry
-from pipelines import removal
+from core.tables import now_us
+from pipelines import quarantine, removal
 from pipelines.context import Run
 from pipelines.merge import merge
 
@@ -72,6 +73,7 @@ def compact(run: Run, limits: Limits | None = None) -> dict[str, Any]:
             gone += more
         retired, waiting = retired + gone, waiting + kept
         run.progress("views", 1, 0)
+    quarantine.compact(run.storage, now_us())
     return {"views": found, "retired": retired, "waiting": waiting, "seconds": time.perf_counter() - started}
 
 

@@ -17,6 +17,7 @@ from core.tables import encode, latest_rows, query, read_table
 
 FOLDER = "quarantine"
 RESOLVED = "resolved"
+COMPACTED_PARTS = 16  # a run leaves a part for each shard with a failure, and every run reads all parts
 OPEN_SCHEMA = pa.schema([QUARANTINE_SCHEMA.field(n) for n in ("stage", WORK_KEY, "reason", "first_seen", "attempts")])
 Known = Mapping[tuple[str, str], Mapping[str, Any]]  # (content_id, stage) → what is known of it
 
@@ -119,13 +120,33 @@ def erase(storage: Storage, content_ids: Ids, now: datetime) -> None:
         storage.delete(part.path)
 
 
+def compact(storage: Storage, now: datetime, least_parts: int = COMPACTED_PARTS) -> bool:
+    """Makes one part of many, with the items in quarantine now; call it under the writer lease. Returns whether there
+    were enough. Older parts are deleted afterwards, oldest first: what was resolved never returns, whenever the process
+    dies."""
+    parts = storage.entries(FOLDER)
+    if len(parts) < least_parts:
+        return False
+    storage.write(f"{FOLDER}/part-{now:%Y%m%dT%H%M%S%f}-compact.parquet", encode(open_rows(storage)))
+    for part in parts:
+        storage.delete(part.path)
+    return True
+
+
 def _latest(storage: Storage) -> pa.Table:
-    tables = [read_table(storage, part.path).cast(QUARANTINE_SCHEMA) for part in storage.entries(FOLDER)]
+    try:
+        tables = _parts(storage)
+    except FileNotFoundError:  # a compaction made one part of those that were listed
+        tables = _parts(storage)
     if not tables:
         return QUARANTINE_SCHEMA.empty_table()
     rows = pa.concat_tables(tables)
     keyed = rows.append_column("_key", pa.array([f"{c}\n{s}" for c, s in _pairs(rows)], pa.string()))
     return latest_rows(keyed, "_key", "last_seen", "last_seen").drop_columns("_key")
+
+
+def _parts(storage: Storage) -> list[pa.Table]:
+    return [read_table(storage, part.path).cast(QUARANTINE_SCHEMA) for part in storage.entries(FOLDER)]
 
 
 def _pairs(rows: pa.Table) -> list[tuple[str, str]]:
