@@ -176,6 +176,17 @@ def banned(number: int) -> str:
     return f"The words of exemplar number {number % EXEMPLARS}"
 
 
+def new_store(folder: Path, source: Path) -> Any:
+    """The storage of a store in which a run has begun, so that exemplars can be added before anything is enriched."""
+    from core.config import Config
+    from core.storage import open_storage
+    from pipelines.context import Run
+
+    storage = open_storage(folder)
+    Run(storage, "begun", str(source), Config(device="cpu")).save()
+    return storage
+
+
 def ban(storage: Any, number: int) -> None:
     """Adds an exemplar of what some contents say."""
     from moderation.exemplars import Exemplars
@@ -189,7 +200,6 @@ def enrich(size: int, on_step: Callable[[str], None]) -> None:
     """A run into an empty store, the same run again, and a scan in which an exemplar that is new is compared with
     everything."""
     from core.config import Config
-    from core.storage import open_storage
     from pipelines import moderate
     from pipelines.context import Run
     from pipelines.graph import STEPS
@@ -199,7 +209,7 @@ def enrich(size: int, on_step: Callable[[str], None]) -> None:
     with stub_models(), tempfile.TemporaryDirectory() as scratch:
         source, store = Path(scratch) / "catalog.jsonl", Path(scratch) / "store"
         write_catalog(source, size)
-        storage = open_storage(store)
+        storage = new_store(store, source)
         for number in range(EXEMPLARS - 1):
             ban(storage, number)
         config = Config(device="cpu")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.growth import Episodes, ban, stub_models, write_catalog
+from bench.growth import Episodes, ban, new_store, stub_models, write_catalog
 from core.config import Config
 from core.rows import _Parts
-from core.storage import LocalStorage, open_storage
+from core.storage import LocalStorage
 from moderation.audit import Audit
 from moderation.cases import Cases
 from pipelines import moderate, skips
@@ -63,7 +63,7 @@ def test_every_file_is_read_a_few_times_by_a_run_and_by_a_scan(
                 if "image_uri" not in line
             )
         )
-    storage = open_storage(store)
+    storage = new_store(store, source)
     ban(storage, 0)
     config = Config(device="cpu", shard_items=SHARD, text_shard_items=SHARD)
     with stub_models():
@@ -95,7 +95,7 @@ def test_a_replay_of_everything_reads_the_audit_a_few_times(tmp_path: Path, read
 
     source, store = tmp_path / "catalog.jsonl", tmp_path / "store"
     write_catalog(source, CONTENTS)
-    storage = open_storage(store)
+    storage = new_store(store, source)
     for number in range(5):
         ban(storage, number)
     with stub_models():
