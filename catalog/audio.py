@@ -101,10 +101,10 @@ def decode_audio(
     """
     path = Path(path)
     size = check_file(path, limits)
-    stated = declared(path)
+    spans = links(path)
+    stated = declared(path, spans)
     if stated.cut and not accept_truncated:
         raise BadItem("truncated", f"{path.name}: {stated.cut}")
-    spans = links(path)
     single = len(spans) == 1
     decode = _Decode(path, limits, listeners, samples or Heap(), progress)
     for number, span in enumerate(spans):
@@ -226,7 +226,7 @@ class _Decode:
         self.read.append(link)
         begins_s, blocks = self.seconds, Blocks()
         for frame, shape in _with_shapes(self._frames(container, stream, link), stream.codec_context.name):
-            if self.shape is None or not shape.same(self.shape):
+            if self.shape is None or not (shape is self.shape or shape.same(self.shape)):
                 for block in blocks.rest():
                     self._take(block)
                 self._change(shape)
@@ -402,18 +402,21 @@ class _Decode:
 def _with_shapes(frames: Iterator[AudioFrame], codec: str) -> Iterator[tuple[AudioFrame, Shape]]:
     """Frames with what they really are. FFmpeg's MP3 decoder sets a frame's channels at once but its rate one frame
     late: the next frame has it."""
+    now: Shape | None = None
     if not codec.startswith("mp3"):
         for frame in frames:
-            yield frame, Shape.of(frame)
+            now = Shape.of(frame, now)
+            yield frame, now
         return
     waiting: AudioFrame | None = None
     for frame in frames:
-        if waiting is not None:
-            now, following = Shape.of(waiting), Shape.of(frame)
-            yield waiting, replace(now, rate=following.rate) if now.channels == following.channels else now
-        waiting = frame
-    if waiting is not None:
-        yield waiting, Shape.of(waiting)
+        following = Shape.of(frame, now)
+        if waiting is not None and now is not None:
+            late = now.rate != following.rate and now.channels == following.channels
+            yield waiting, replace(now, rate=following.rate) if late else now
+        waiting, now = frame, following
+    if waiting is not None and now is not None:
+        yield waiting, now
 
 
 def _tolerated(seconds: float) -> float:

@@ -38,8 +38,12 @@ class Shape:
     layout: str
 
     @classmethod
-    def of(cls, frame: AudioFrame) -> Shape:
-        return cls(frame.sample_rate, frame.layout.nb_channels, frame.layout.name)
+    def of(cls, frame: AudioFrame, last: Shape | None = None) -> Shape:
+        """Of a frame; `last` again where that is the same."""
+        rate, layout = frame.sample_rate, frame.layout
+        if last is not None and last.rate == rate and last.channels == layout.nb_channels:
+            return last
+        return cls(rate, layout.nb_channels, layout.name)
 
     def same(self, other: Shape) -> bool:
         return (self.rate, self.channels) == (other.rate, other.channels)

@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from catalog.links import OGG_MAX_PAGE_BYTES, links
+from catalog.links import OGG_MAX_PAGE_BYTES, Span, links
 
 _STREAMED_WAV_BYTES = (
     0x7FFFF000  # of WAV and AIFF: sizes from here on are placeholders of writers that could not seek back
@@ -50,8 +51,9 @@ class Declared:
     audio_bytes: int | None = None
 
 
-def declared(path: Path) -> Declared:
-    """Read the stated length of the file at `path` from its first and last kilobytes; never decodes."""
+def declared(path: Path, spans: Sequence[Span] = ()) -> Declared:
+    """Read the stated length of the file at `path` from its first and last kilobytes; never decodes. `spans` are its
+    links, where they are known."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(24)
@@ -73,7 +75,7 @@ def declared(path: Path) -> Declared:
         file.seek(start)
         head = file.read(4)
         if head == b"fLaC":
-            seconds = [_flac(file, at) for at in ([start] if start else [first for first, _ in links(path)])]
+            seconds = [_flac(file, at) for at in ([start] if start else [first for first, _ in spans or links(path)])]
             known = [s for s in seconds if s is not None]
             return Declared(sum(known) if len(known) == len(seconds) else None, counted=True)
         if len(head) == 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06:

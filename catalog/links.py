@@ -6,33 +6,37 @@ header as audio, so each stream ("link") is opened by itself.
 
 from __future__ import annotations
 
-import mmap
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 
 OGG_MAX_PAGE_BYTES = 27 + 255 + 255 * 255  # header, segment table, payload (RFC 3533)
 _FLAC_INFO_BYTES = 4 + 4 + 34  # marker, block header, STREAMINFO
+_CHUNK_BYTES = 4 << 20
 Span = tuple[int, int]  # first byte, and the byte after the last
 
 
 def links(path: Path) -> list[Span]:
     """The byte ranges of the links of the file at `path`, in order; one range for every other kind of file."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[:4] == b"OggS":
-            starts = _ogg_starts(data)
-        elif data[:4] == b"fLaC":
-            starts = _flac_starts(data)
-        else:
-            starts = []
-        bounds = [0, *(start for start in starts if start), len(data)]
+    with path.open("rb") as file:
+        head, starts = file.read(4), []
+        if head == b"OggS":
+            starts = _ogg_starts(file)
+        elif head == b"fLaC":
+            starts = _flac_starts(file)
+        bounds = [0, *(start for start in starts if start), file.seek(0, os.SEEK_END)]
     return list(zip(bounds[:-1], bounds[1:], strict=True))
 
 
-def _ogg_starts(data: mmap.mmap) -> list[int]:
+def _ogg_starts(file: BinaryIO) -> list[int]:
     """Offsets of the first page of each link. The first pages of streams that are multiplexed follow one another."""
-    found = sorted(at for mark in (b"OggS\0\x02", b"OggS\0\x06") for at in _every(data, mark))
     starts, behind = [], -1
-    for at in found:
-        page = data[at : at + OGG_MAX_PAGE_BYTES]
+    for at in _every(file, (b"OggS\0\x02", b"OggS\0\x06")):
+        file.seek(at)
+        page = file.read(OGG_MAX_PAGE_BYTES)
         size = _page_bytes(page)
         if size is None or _ogg_crc(page[:size]) != int.from_bytes(page[22:26], "little"):
             continue  # the mark by chance, inside a payload
@@ -49,13 +53,15 @@ def _page_bytes(page: bytes) -> int | None:
     return size if size <= len(page) else None
 
 
-def _flac_starts(data: mmap.mmap) -> list[int]:
+def _flac_starts(file: BinaryIO) -> list[int]:
     """Offsets of the `fLaC` markers that a plausible STREAMINFO follows."""
-    return [at for mark in (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22") for at in _every(data, mark) if _is_flac(data, at)]
+    marks = b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22"
+    return [at for at in _every(file, marks) if _is_flac(file, at)]
 
 
-def _is_flac(data: mmap.mmap, at: int) -> bool:
-    info = data[at + 8 : at + _FLAC_INFO_BYTES]
+def _is_flac(file: BinaryIO, at: int) -> bool:
+    file.seek(at + 8)
+    info = file.read(_FLAC_INFO_BYTES - 8)
     if len(info) < 34:
         return False
     smallest, largest = int.from_bytes(info[:2], "big"), int.from_bytes(info[2:4], "big")
@@ -63,11 +69,20 @@ def _is_flac(data: mmap.mmap, at: int) -> bool:
     return 16 <= smallest <= largest and 0 < rate <= 655_350
 
 
-def _every(data: mmap.mmap, mark: bytes) -> list[int]:
-    found, at = [], data.find(mark)
-    while at >= 0:
-        found.append(at)
-        at = data.find(mark, at + 1)
+def _every(file: BinaryIO, marks: Sequence[bytes]) -> list[int]:
+    """Offsets of some byte strings of one length and with the same first two bytes, in order. NumPy looks for the first
+    byte ten times as fast as `bytes.find` for the whole, which took a quarter of the time of decoding FLAC."""
+    found, overlap, offset, rest = [], len(marks[0]) - 1, 0, b""
+    file.seek(0)
+    while chunk := file.read(_CHUNK_BYTES):
+        data = rest + chunk
+        values = np.frombuffer(data, np.uint8)
+        places = np.flatnonzero(values[: max(0, len(data) - overlap)] == marks[0][0])
+        for at in places[values[places + 1] == marks[0][1]].tolist():
+            if data.startswith(tuple(marks), at):
+                found.append(offset + at)
+        rest = data[-overlap:]
+        offset += len(data) - len(rest)
     return found
 
 

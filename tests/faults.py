@@ -23,6 +23,7 @@ def decode(path, *args, **options):
     if "exit" in path.name:
         os._exit(3)
     if "hang" in path.name:
+        path.with_suffix(".begun").touch()
         time.sleep(600)
     if "memory" in path.name:
         hog = [np.ones(1 << 20) for _ in range(1000)]
