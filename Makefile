@@ -4,6 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= .earmark-demo
+# CPU=1: the same versions without what only an NVIDIA card needs (give it to every target, or export it). With
+# TORCH=WHEELS, files or URLs of torch built for CPUs, also without the libraries that the usual torch is linked against;
+# torchvision, which laion-clap alone needs, must be built for the same torch, so name its wheel as well or do without.
+LOCK := $(if $(CPU),requirements-cpu.lock,requirements.lock)
+STAMP := $(VENV)/.installed$(if $(CPU),-cpu)
 export HF_HUB_OFFLINE ?= 1
 export FEAST_USAGE ?= False
 
@@ -13,20 +18,27 @@ export FEAST_USAGE ?= False
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(STAMP): $(LOCK) pyproject.toml
 	@command -v uv >/dev/null 2>&1 || $(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv \
 	  || $(PYTHON) -m pip install --quiet --user --break-system-packages uv
 	@command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 || command -v clang++ >/dev/null 2>&1 \
 	  || echo "note: pdqhash is compiled where it is installed; without a C++ compiler this will fail (apt-get install g++)"
 	@UV=$$(command -v uv || echo "$(PYTHON) -m uv"); \
 	  test -x $(BIN)/python || $$UV venv --quiet --python $(PYTHON) $(VENV); \
-	  VIRTUAL_ENV=$(VENV) $$UV pip sync --quiet --require-hashes requirements.lock && \
+	  lock=$(LOCK); \
+	  if test -n "$(TORCH)"; then \
+	    lock=$(VENV)/without-torch.lock; \
+	    awk '/^[^ #]/ {keep = !/^(torch==|torchvision==|torchcodec==|nvidia-|cuda-)/} keep' $(LOCK) > $$lock; \
+	  fi; \
+	  VIRTUAL_ENV=$(VENV) $$UV pip sync --quiet --require-hashes $$lock && \
+	  { test -z "$(TORCH)" || VIRTUAL_ENV=$(VENV) $$UV pip install --quiet --no-deps $(TORCH); } && \
 	  VIRTUAL_ENV=$(VENV) $$UV pip install --quiet --no-deps --no-build-isolation --editable .
 	@# uv compiles no modules; every process would, where Python may not write beside them: four tenths of a small run's time.
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
+	@rm -f $(VENV)/.installed*
 	@touch $@
 
-install: $(VENV)/.installed ## Install Earmark and everything locked into .venv
+install: $(STAMP) ## Install Earmark and everything locked into .venv (CPU=1: without what only an NVIDIA card needs)
 
 demo: install ## Build a catalogue of real media, enrich it and show what came out
 	@$(BIN)/earmark demo --folder $(DEMO)
@@ -58,9 +70,12 @@ bench: install ## Run every benchmark in its quick form (python -m bench NAME fo
 docs: install ## Generate the feature dictionary
 	$(BIN)/earmark dictionary > docs/feature-dictionary.md
 
-lock: ## Make requirements.lock from pyproject.toml
-	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-emit-index-url \
-	  --override overrides.txt --python-version 3.11 --quiet --output-file requirements.lock
+COMPILE := uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-emit-index-url \
+	  --python-version 3.11 --quiet
+
+lock: ## Make requirements.lock and requirements-cpu.lock from pyproject.toml
+	$(COMPILE) --override overrides.txt --output-file requirements.lock
+	$(COMPILE) --override overrides-cpu.txt --constraint requirements.lock --output-file requirements-cpu.lock
 
 clean: ## Delete the environment and the demo
 	rm -rf $(VENV) $(DEMO)

@@ -20,7 +20,19 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_no_lock_file_names_a_host() -> None:
-    assert "://" not in (ROOT / "requirements.lock").read_text()
+    for name in ("requirements.lock", "requirements-cpu.lock"):
+        assert "://" not in (ROOT / name).read_text()
+
+
+def test_the_lock_for_cpus_has_the_same_versions_without_what_cards_need() -> None:
+    usual, cpu = (
+        re.findall(r"^([\w.-]+==[\w.+-]+)(?: ; ([^\\\n]+))?", (ROOT / name).read_text(), re.MULTILINE)
+        for name in ("requirements.lock", "requirements-cpu.lock")
+    )
+    assert {pin for pin, _ in cpu} == {pin for pin, _ in usual}
+    left_out = {pin.split("==")[0] for pin, marker in cpu if marker.strip() == "sys_platform == 'never'"}
+    assert {"triton", "faiss-gpu", "nvidia-cublas-cu12"} <= left_out
+    assert dict(cpu)[next(pin for pin, _ in cpu if pin.startswith("faiss-cpu=="))] == ""
 
 
 def test_the_dictionary_is_up_to_date() -> None:
