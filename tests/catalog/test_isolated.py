@@ -45,12 +45,12 @@ def sounds(tmp_path: Path) -> Callable[[str], Path]:
     ],
 )
 def test_a_crash_is_the_files_alone(faulty: None, sounds: Callable[[str], Path], name: str, detail: str) -> None:
-    limits = Limits(max_stall_s=1.0, max_decode_bytes=500 << 20)
+    limits = Limits(max_stall_s=1.0 if "hang" in name else 60.0, max_decode_bytes=500 << 20)
     bad, good = sounds(name), sounds("good.wav")
     with pytest.raises(BadItem, match=detail) as caught:
         isolated.decode_audio(bad, limits)
     assert caught.value.reason == "decoder_crashed"
-    assert isolated.decode_audio(good, limits).duration_s == 1.0
+    assert isolated.decode_audio(good).duration_s == 1.0
 
 
 def test_an_unexpected_error_is_the_files_alone(faulty: None, sounds: Callable[[str], Path]) -> None:

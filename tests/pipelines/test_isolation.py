@@ -20,7 +20,7 @@ from tests.faults import faulty
 
 __all__ = ["faulty"]
 
-LIMITS = MediaLimits(max_stall_s=1.0, max_decode_bytes=500 << 20)
+LIMITS = MediaLimits(max_stall_s=5.0, max_decode_bytes=500 << 20)
 CRASHES = ("hang", "memory", "segfault")
 
 
