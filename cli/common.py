@@ -145,6 +145,13 @@ def table(title: str, columns: list[tuple[str, str]], rows: list[list[Any]]) -> 
     return made
 
 
+def print_left_out(count: int) -> None:
+    """Says how many contents in quarantine an answer leaves out."""
+    if count:
+        contents = "1 content" if count == 1 else f"{count} contents"
+        console().print(f"{contents} in quarantine left out (--quarantined shows them, earmark quarantine says why)")
+
+
 def print_unread(failures: Iterable[tuple[str, str]]) -> None:
     """A line a file that could not be read, with the reason."""
     from rich.markup import escape

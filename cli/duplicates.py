@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--by", choices=("audio", "text", "image"), default="audio", help="alike in what (%(default)s)")
     parser.add_argument("--score", type=float, default=0.95, help="least cosine of a pair (%(default)s)")
+    parser.add_argument(
+        "--quarantined", action="store_true", help="also contents in quarantine, which are left out otherwise"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the groups as Parquet")
     add_store(parser)
 
@@ -39,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             progress("contents", done - before, total)
             before = done
 
-        found = duplicates(context, by=args.by, score=args.score, progress=advance)
+        found = duplicates(context, by=args.by, score=args.score, quarantined=args.quarantined, progress=advance)
     if args.out is not None:
         try:
             pq.write_table(found, args.out)
@@ -57,5 +60,8 @@ def run(args: argparse.Namespace) -> int:
         for row in found.to_pylist()
     ]
     columns = [("group", "left"), ("content", "left"), ("title", "left"), ("kind", "left")]
+    if args.quarantined:
+        columns.append(("in quarantine", "left"))
+        rows = [[*row, reason] for row, reason in zip(rows, found["quarantine"].to_pylist(), strict=True)]
     console().print(table(f"{groups} groups of {found.num_rows} contents, alike by {args.by}", columns, rows))
     return 0

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cli.common import add_store, console, local_store, print_json, table
 
@@ -28,14 +29,28 @@ def run(args: argparse.Namespace) -> int:
     root = local_store(args)
     rows = online_features(open_store(root), args.ids, service=args.service).to_pylist()
     found = [row for row in rows if any(value is not None for name, value in row.items() if name != "content_id")]
+    held = _marked(root, rows)
     if args.json:
-        print_json(rows)
+        print_json([{**row, "quarantine": held[c]} if (c := row["content_id"]) in held else row for row in rows])
     for row in [] if args.json else found:
         cells = [[name, short(value)] for name, value in row.items() if name != "content_id"]
         console().print(table(row["content_id"], [("feature", "left"), ("value", "left")], cells))
     known = {row["content_id"] for row in found}
     _tell_absent(root, [content_id for content_id in dict.fromkeys(args.ids) if content_id not in known])
     return 0 if found else NotFound.exit_code
+
+
+def _marked(root: Path, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Of these contents those in quarantine, with why; also said on standard error. What a store has of them may be
+    little, or of an earlier version of the file."""
+    from core.storage import open_storage
+    from pipelines.quarantine import reasons
+
+    asked = {row["content_id"] for row in rows}
+    held = {content_id: why for content_id, why in reasons(open_storage(root)).items() if content_id in asked}
+    for content_id, why in held.items():
+        print(f"earmark: in quarantine: {content_id} ({why})", file=sys.stderr)
+    return held
 
 
 def _tell_absent(root: Path, ids: Sequence[str]) -> None:

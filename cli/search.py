@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cli.common import add_store, console, local_store, open_run, print_json, table
+from cli.common import add_store, console, local_store, open_run, print_json, print_left_out, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     among.add_argument("--show", metavar="ID", help="of this show, album or book")
     among.add_argument("--language", metavar="TAG", help="catalogued in this language (BCP 47)")
     among.add_argument("--explicit", choices=("yes", "no"), help="catalogued as explicit, or as not explicit")
+    among.add_argument(
+        "--quarantined", action="store_true", help="also contents in quarantine, which are left out otherwise"
+    )
     among.add_argument("--since", type=_day, metavar="DATE", help="published on that day (UTC) or later")
     among.add_argument("--until", type=_day, metavar="DATE", help="published before that day (UTC)")
     parser.add_argument("-k", type=int, default=10, help="how many (default: 10)")
@@ -49,12 +52,14 @@ def run(args: argparse.Namespace) -> int:
         by=args.by,
         k=args.k,
         where=_where(args),
+        quarantined=args.quarantined,
     )
     if args.json:
         print_json(found)
         return 0
     if not found["hits"]:
         console().print("No content with a vector fits what was asked for.")
+        print_left_out(found["left_out"])
         return 0
     rows = [
         [n, f"{h['score']:.3f}", h["content_id"], h["title"], h["kind"], h["show_id"]]
@@ -68,7 +73,11 @@ def run(args: argparse.Namespace) -> int:
         ("kind", "left"),
         ("show", "left"),
     ]
+    if args.quarantined:
+        columns.append(("in quarantine", "left"))
+        rows = [[*row, hit["quarantine"]] for row, hit in zip(rows, found["hits"], strict=True)]
     console().print(table(f"Most similar by {found['modality']} to {found['query']}", columns, rows))
+    print_left_out(found["left_out"])
     return 0
 
 

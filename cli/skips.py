@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,37 @@ def run(args: argparse.Namespace) -> int:
         _print(args, episodes, found, written)
         if evidence is not None:
             _print_evidence(evidence)
+    if args.folder is None and not args.music and not episodes:
+        print(f"earmark: {_why_nothing(args)}", file=sys.stderr)
     return 1 if found.failures and not found.episodes else 0
+
+
+def _why_nothing(args: argparse.Namespace) -> str:
+    """Why a store has no marked episode, and what to do."""
+    import pyarrow.compute as pc
+
+    from core.contracts import WORK_KEY
+    from core.features import CONTENT
+    from core.keys import REMOVED
+
+    rows = open_run(local_store(args)).tables.latest(CONTENT, ["kind", "has_audio"])
+    rows = rows.filter(pc.and_(pc.not_equal(rows[WORK_KEY], REMOVED), rows["has_audio"]))
+    others = {str(c["values"]): c["counts"] for c in pc.value_counts(rows["kind"]).to_pylist()}
+    hint = (
+        "say kind: episode in the catalogue for what is one (a file of a bare folder is a track, unless its tags say "
+        "podcast)"
+    )
+    if others.get("episode"):
+        return "the episodes of this store are not marked yet: run earmark on the catalogue"
+    if not others:
+        return f"this store has no content with audio, so there is nothing to mark; {hint}"
+    kinds = " and ".join(_count(number, kind) for kind, number in sorted(others.items()))
+    again = f"earmark skips --music{f' --store {shlex.quote(args.store)}' if args.store else ''}"
+    verb = "is" if sum(others.values()) == 1 else "are"
+    return (
+        f"only episodes are marked, and this store has none: {kinds} {verb} not marked. What repeats in tracks is "
+        f"shown by: {again}. Otherwise {hint}"
+    )
 
 
 def _print_evidence(evidence: dict[str, Any]) -> None:
@@ -225,12 +257,8 @@ def _print(args: argparse.Namespace, episodes: list[Any], found: Any, written: l
             f"{_count(len(every), 'marker')} in {_count(len(episodes), 'episode')}, {hours:.1f} hours: "
             f"{total_s(every, ('auto',)) / 60:.1f} minutes to skip, {total_s(every, ('ask',)) / 60:.1f} to ask about"
         )
-        out.print(table(title, columns, rows))
-        if args.folder is None and not episodes:
-            out.print(
-                "Nothing in this store is an episode with audio: say kind: episode in the catalogue (a file of a "
-                "bare folder is a track, unless its genre is Podcast)"
-            )
+        if episodes or args.folder is not None:
+            out.print(table(title, columns, rows))
     print_unread(found.failures)
     print_left_out(found.left_out)
     for path, detail in found.truncated:

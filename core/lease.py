@@ -146,8 +146,14 @@ def release(storage: Storage, run_id: str) -> None:
     found = storage.read_tagged(PATH)
     holder = _parse(found[0]) if found else None
     if found and holder and holder.run_id == run_id:
-        with contextlib.suppress(Conflict):
+        try:
             storage.replace_if(PATH, b"{}", found[1])
+        except Conflict:
+            pass
+        except StorageError:
+            # A full disk has no space for a few bytes, and must neither leave the store to this run nor hide what
+            # ended it. Deleting needs none.
+            storage.delete(PATH)
 
 
 def _renew(storage: Storage, run_id: str, ttl_s: float, stop: threading.Event) -> None:

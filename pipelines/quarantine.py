@@ -58,6 +58,15 @@ def by_content(storage: Storage) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def reasons(storage: Storage) -> dict[str, str]:
+    """Content id → why it is in quarantine, such as `audio: truncated`, of every content that is."""
+    found: dict[str, list[str]] = {}
+    rows = open_rows(storage).select(["content_id", "stage", "reason"])
+    for content_id, stage, reason in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+        found.setdefault(content_id, []).append(f"{stage}: {reason}")
+    return {content_id: ", ".join(parts) for content_id, parts in found.items()}
+
+
 def record(
     storage: Storage,
     now: datetime,

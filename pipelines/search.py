@@ -12,6 +12,7 @@ from core.errors import BadItem, ConfigError, IndexUnavailable, NotFound
 from core.features import CONTENT, embedding_view
 from core.keys import REMOVED
 from pipelines.context import Run, local_root
+from pipelines.quarantine import reasons
 from pipelines.steps import frozen_statistics, load_release
 
 
@@ -25,12 +26,17 @@ def search(
     by: str | None = None,
     k: int = 10,
     where: Any = None,
+    quarantined: bool = False,
 ) -> dict[str, Any]:
     """The `k` contents nearest by cosine to exactly one query, from the index of the active release; `where` is an
     Arrow expression over the content view's features that they must fulfil.
 
-    Returns `modality`, `query` and `hits` (content_id, score, title, kind, show_id), best first, without the query
-    itself. Raises `NotFound`, `IndexUnavailable`, and `ConfigError` for a query file that cannot be read.
+    Contents in quarantine are left out unless `quarantined`: their titles and descriptions would find files that
+    cannot be played.
+
+    Returns `modality`, `query`, `hits` (content_id, score, title, kind, show_id, and quarantine: why the content is
+    there, or None), best first, without the query itself, and `left_out`, how many contents in quarantine were not
+    looked at. Raises `NotFound`, `IndexUnavailable`, and `ConfigError` for a query file that cannot be read.
     """
     release = load_release(run) or {"models": {}, "indexes": {}}
     try:
@@ -67,12 +73,26 @@ def search(
         metadata=rows,
     )
     hidden = {c for c, known in about.items() if known is None} | ({content_id} if content_id else set())
+    held = {c: reason for c, reason in reasons(run.storage).items() if about.get(c) is not None}
+    if not quarantined:
+        hidden |= held.keys()
     found = searcher.search(vector, k, exclude=hidden, where=where)
     hits = [
-        {"content_id": c, "score": float(s), **(about.get(c) or {"title": None, "kind": None, "show_id": None})}
+        {
+            "content_id": c,
+            "score": float(s),
+            **(about.get(c) or {"title": None, "kind": None, "show_id": None}),
+            "quarantine": held.get(c),
+        }
         for c, s in zip(found["content_id"].to_pylist(), found["score"].to_pylist(), strict=True)
     ]
-    return {"modality": modality, "query": content_id or text or str(audio or image), "hits": hits}
+    left_out = 0 if quarantined else len(held.keys() - {content_id})
+    return {
+        "modality": modality,
+        "query": content_id or text or str(audio or image),
+        "hits": hits,
+        "left_out": left_out,
+    }
 
 
 def _of_words(run: Run, text: str, by: str | None) -> Any:

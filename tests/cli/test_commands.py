@@ -300,3 +300,28 @@ def test_duplicates(enriched: Pair, capsys: Output, tmp_path: Path) -> None:
     assert run("duplicates", "--store", store, "--score", 2) == 1
     assert "a cosine between 0 and 1" in capsys.readouterr().err
     assert run("duplicates", "--store", store, "--out", tmp_path / "no" / "groups.parquet") == 2
+
+
+def test_contents_in_quarantine_are_left_out_and_marked(enriched: Pair, capsys: Output) -> None:
+    """`letter` is no sound; its title alone finds it."""
+    _, store = enriched
+    found = answer(capsys, "search", "--store", store, "--text", "letter", "-k", 100)
+    assert "letter" not in [hit["content_id"] for hit in found["hits"]] and found["left_out"] == 1
+    assert all(hit["quarantine"] is None for hit in found["hits"])
+    every = answer(capsys, "search", "--store", store, "--text", "letter", "-k", 100, "--quarantined")
+    assert every["hits"][0]["content_id"] == "letter" and every["left_out"] == 0
+    assert every["hits"][0]["quarantine"] == "audio: not_audio"
+    assert [hit for hit in every["hits"] if hit["content_id"] != "letter"] == found["hits"]
+    assert run("search", "--store", store, "--text", "letter") == 0
+    assert "1 content in quarantine left out" in capsys.readouterr().out
+    assert run("search", "--store", store, "--text", "letter", "--quarantined") == 0
+    assert "audio: not_audio" in capsys.readouterr().out
+    near = answer(capsys, "search", "--store", store, "--id", "letter", "-k", 1)["hits"][0]
+    low = ["duplicates", "--store", store, "--by", "text", "--score", max(0.01, near["score"] - 0.01)]
+    assert "letter" not in [row["content_id"] for row in answer(capsys, *low)]
+    marked = {row["content_id"]: row["quarantine"] for row in answer(capsys, *low, "--quarantined")}
+    assert marked["letter"] == "audio: not_audio" and marked[near["content_id"]] is None
+    assert run("features", "letter", "sound 1", "--store", store, "--json") == 0
+    told = capsys.readouterr()
+    assert [row.get("quarantine") for row in json.loads(told.out)] == ["audio: not_audio", None]
+    assert told.err == "earmark: in quarantine: letter (audio: not_audio)\n"

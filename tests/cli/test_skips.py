@@ -211,4 +211,8 @@ def test_a_store_without_episodes_has_no_markers(
     assert code == 0
     assert found["episodes"] == []
     assert main(["skips", "--store", str(enriched[1])]) == 0
-    assert "Nothing in this store is an episode with audio" in " ".join(capsys.readouterr().out.split())
+    told_ = capsys.readouterr()
+    assert told_.out == "", "no empty table"
+    again = f"earmark skips --music --store {enriched[1]}"
+    assert "3 tracks are not marked" in told_.err and again in told_.err and "kind: episode" in told_.err
+    assert main(again.split()[1:]) == 0, "what it names is a command that works"
