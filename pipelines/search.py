@@ -106,8 +106,9 @@ def _of_words(run: Run, text: str, by: str | None) -> Any:
             )
         return model.embed_text([text])
     from catalog.media import Text
+    from embedders.text import for_queries
 
-    return run.models.text.embed([Text(title=text)])
+    return for_queries(run.models.text).embed([Text(title=text)])
 
 
 def _stored_vector(run: Run, release: dict[str, Any], content_id: str, by: str | None) -> tuple[str, Any]:
