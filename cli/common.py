@@ -145,7 +145,7 @@ def table(title: str, columns: list[tuple[str, str]], rows: list[list[Any]]) -> 
     return made
 
 
-def print_left_out(count: int) -> None:
+def print_quarantined(count: int) -> None:
     """Says how many contents in quarantine an answer leaves out."""
     if count:
         contents = "1 content" if count == 1 else f"{count} contents"

@@ -23,11 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from core.errors import NotFound
-    from feature_repo.reads import online_features
-    from feature_repo.store import open_store
+    from feature_repo.reads import features_of
 
     root = local_store(args)
-    rows = online_features(open_store(root), args.ids, service=args.service).to_pylist()
+    rows = features_of(root, args.ids, args.service).to_pylist()
     found = [row for row in rows if any(value is not None for name, value in row.items() if name != "content_id")]
     held = _marked(root, rows)
     if args.json:

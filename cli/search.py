@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cli.common import add_store, console, local_store, open_run, print_json, print_left_out, table
+from cli.common import add_store, console, local_store, open_run, print_json, print_quarantined, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not found["hits"]:
         console().print("No content with a vector fits what was asked for.")
-        print_left_out(found["left_out"])
+        print_quarantined(found["left_out"])
         return 0
     rows = [
         [n, f"{h['score']:.3f}", h["content_id"], h["title"], h["kind"], h["show_id"]]
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         columns.append(("in quarantine", "left"))
         rows = [[*row, hit["quarantine"]] for row, hit in zip(rows, found["hits"], strict=True)]
     console().print(table(f"Most similar by {found['modality']} to {found['query']}", columns, rows))
-    print_left_out(found["left_out"])
+    print_quarantined(found["left_out"])
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from core.errors import ConfigError
+from core.errors import ConfigError, StorageError
 from core.ids import Ids, key_list
 from feature_repo.faults import registry_faults
 from feature_repo.plugins.online.reader import OnlineReader
@@ -39,6 +40,21 @@ def online_features(
     found = answer.to_dict()
     names = ["content_id", *(name for name in found if name != "content_id")]
     return pa.table({name: pa.array(found[name]) for name in names})
+
+
+def features_of(root: Path, content_ids: Ids, service: str = "recommender") -> pa.Table:
+    """`online_features` of the store in the folder `root`, without importing Feast where that is possible. Raises what
+    `open_store` and `online_features` raise."""
+    from feature_repo.served import read_online, save_services
+    from feature_repo.store import open_store
+
+    found = read_online(root, key_list(content_ids), service)
+    if found is None:
+        store = open_store(root)
+        found = online_features(store, content_ids, service)
+        with contextlib.suppress(StorageError):  # a store that may only be read answers all the same
+            save_services(store, root)
+    return found
 
 
 def training_set(store: Any, entities: Any, service: str = "recommender") -> pa.Table:

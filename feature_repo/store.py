@@ -27,6 +27,7 @@ PROJECT = "earmark"
 FOLDER = "feast"
 DEFINITIONS_VERSION = 4  # raised when feature_repo.views or repo_yaml define something else than before
 PLUGINS = "feature_repo.plugins"
+SQLITE_STORE = f"{PLUGINS}.online.sqlite_store.EarmarkSqliteOnlineStore"
 PROFILE_VARIABLE = "EARMARK_FEAST_PROFILE"  # embedded, redis, spark
 REDIS_VARIABLE = "EARMARK_REDIS"  # Feast's connection string of the redis profile: host:port,ssl=true,password=…
 REDIS_TYPE_VARIABLE = "EARMARK_REDIS_TYPE"  # redis, redis_cluster or redis_sentinel
@@ -79,7 +80,7 @@ def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
     environment names one, else SQLite). Raises `ConfigError`."""
     require_parts(profile, REDIS_VARIABLE in os.environ)
     home = root / FOLDER
-    online: dict[str, Any] = {"type": f"{PLUGINS}.online.sqlite_store.EarmarkSqliteOnlineStore"}
+    online: dict[str, Any] = {"type": SQLITE_STORE}
     if profile == "redis" or (profile == "spark" and os.environ.get(REDIS_VARIABLE)):
         online = {
             "type": f"{PLUGINS}.online.redis_store.EarmarkRedisOnlineStore",
@@ -241,9 +242,11 @@ def apply(root: Path, release: Mapping[str, Any], extra_models: Mapping[str, Any
     store = open_store(root)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from feature_repo.served import save_services
         from feature_repo.views import build_objects
 
         with registry_faults(root):
             store.apply(build_objects(root, release["models"], others, spark=profile == "spark"))
+            save_services(store, root)
     storage.write(f"{FOLDER}/applied", mark.encode())
     return True

@@ -24,7 +24,7 @@ from feature_repo.plugins.online.views import ViewPlan, plan_view
 class OnlineFeatures:
     """The answer to a read. What is asked of it is decoded then: a model that takes two matrices pays for two."""
 
-    def __init__(self, given: Mapping[str, Any], request: _Request, found: Sequence[Found]) -> None:
+    def __init__(self, given: Mapping[str, Any], request: Request, found: Sequence[Found]) -> None:
         self._given, self._request, self._found = given, request, found
         self._now_us = time.time_ns() // 1000
 
@@ -123,7 +123,7 @@ class OnlineFeatures:
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """One view of a request: where its keys come from and what its columns are called."""
 
     plan: ViewPlan
@@ -137,10 +137,10 @@ class _Step:
         return self.asked_keys, self.plan.join_keys, self.plan.key_types
 
 
-class _Request:
+class Request:
     """What a set of features means: the views to read, and where each column is found."""
 
-    def __init__(self, steps: list[_Step], order: Sequence[str]) -> None:
+    def __init__(self, steps: list[Step], order: Sequence[str]) -> None:
         self.steps, self.plans = steps, [step.plan for step in steps]
         places = {name: (n, c) for n, step in enumerate(steps) for c, name in enumerate(step.columns)}
         self.places = {name: places[name] for name in order}
@@ -177,7 +177,7 @@ class OnlineReader:
     store: Any
     features: Any
     full_feature_names: bool = True
-    _known: tuple[Any, Any, _Request] | None = field(default=None, repr=False)
+    _known: tuple[Any, Any, Request] | None = field(default=None, repr=False)
 
     def read(self, entities: Mapping[str, Sequence[Any] | pa.Array]) -> OnlineFeatures:
         """The features of each row of `entities` (join key → values), in order. Raises `StorageError`, and
@@ -185,7 +185,7 @@ class OnlineReader:
         online = self.store._get_provider().online_store
         if not isinstance(online, FastReads):
             raise ConfigError(f"{type(online).__name__} has no batched reads; use get_online_features")
-        request, config = self._resolve(), self.store.config
+        request, config = self.request(), self.store.config
         given = {name: _kept(values) for name, values in entities.items()}
         lengths = {len(values) for values in given.values()}
         if len(lengths) > 1:
@@ -206,7 +206,7 @@ class OnlineReader:
             keys.append(made[step.asks])
         return OnlineFeatures(given, request, online.read_rows(config, request.plans, keys))
 
-    def _resolve(self) -> _Request:
+    def request(self) -> Request:
         """What the features mean, worked out again when Feast's registry cache was renewed or they are others."""
         registry = self.store.registry
         features = self.features
@@ -230,17 +230,17 @@ class OnlineReader:
             raise ConfigError(f"{name} holds on-demand views; use get_online_features for it")
         # Feast groups the features by sets, which have no order of their own: the request's is kept here.
         order = [self._column(*ref.rsplit(":", 1)) for ref in context[0]]
-        request = _Request([self._step(table, sorted(requested)) for table, requested in grouped], order)
+        request = Request([self._step(table, sorted(requested)) for table, requested in grouped], order)
         self._known = None if _renewed(registry) is None else (_renewed(registry), asked, request)
         return request
 
     def _column(self, view: str, feature: str) -> str:
         return f"{view}__{feature}" if self.full_feature_names else feature
 
-    def _step(self, table: Any, requested: Sequence[str]) -> _Step:
+    def _step(self, table: Any, requested: Sequence[str]) -> Step:
         plan = plan_view(self.store.config, table).select(requested)
         name = table.projection.name_to_use()
-        return _Step(
+        return Step(
             plan=plan,
             asked_keys=tuple(table.projection.join_key_map.get(key, key) for key in plan.join_keys),
             columns=tuple(self._column(name, feature) for feature in requested),

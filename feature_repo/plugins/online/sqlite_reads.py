@@ -10,7 +10,7 @@ import numpy as np
 
 from feature_repo.plugins.online import kernels
 from feature_repo.plugins.online.entity_keys import Keys
-from feature_repo.plugins.online.rows import Found
+from feature_repo.plugins.online.rows import Found, in_force
 from feature_repo.plugins.online.sqlite_tables import quoted, table_name, unstamp
 from feature_repo.plugins.online.values import Block
 from feature_repo.plugins.online.views import ViewPlan
@@ -18,6 +18,12 @@ from feature_repo.plugins.online.views import ViewPlan
 KEYS_A_QUERY = 500  # SQLite takes 32,766 parameters; more than this many gain nothing
 PLACED_ONE_BY_ONE = 8  # keys at most
 LEAST_STAMP = -(2**62)
+
+
+def read_views(connection: sqlite3.Connection, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
+    """The rows of each view's keys that are in force. Every reader of this layout goes through here, with Feast and
+    without it."""
+    return [in_force(read(connection, plan, some)) for plan, some in zip(plans, keys, strict=True)]
 
 
 def read(connection: sqlite3.Connection, plan: ViewPlan, keys: Keys) -> Found:

@@ -28,8 +28,8 @@ from feature_repo.plugins.online.entity_keys import Keys
 from feature_repo.plugins.online.messages import parse
 from feature_repo.plugins.online.pending import PendingRow
 from feature_repo.plugins.online.pushes import ReadsAndPushes
-from feature_repo.plugins.online.rows import Found, Rows, in_force
-from feature_repo.plugins.online.sqlite_reads import read
+from feature_repo.plugins.online.rows import Found, Rows
+from feature_repo.plugins.online.sqlite_reads import read_views
 from feature_repo.plugins.online.sqlite_tables import (
     DEFINITIONS,
     has_rows_trigger,
@@ -161,7 +161,7 @@ class EarmarkSqliteOnlineStore(ReadsAndPushes, SqliteOnlineStore):
         """The rows of each view's keys. Raises `StorageError`."""
         connection = self._get_conn(config, reads=True)
         try:
-            return [in_force(read(connection, plan, some)) for plan, some in zip(plans, keys, strict=True)]
+            return read_views(connection, plans, keys)
         except (sqlite3.Error, OSError) as error:
             raise explained(self._get_db_path(config), error) from error
 
