@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE ?= 1
 export FEAST_USAGE ?= False
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-all lint format bench lock docs clean
+.PHONY: help install demo test test-fast test-all lint format bench lock docs demo-svg clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -67,8 +67,12 @@ format: install ## Format the code
 bench: install ## Run every benchmark in its quick form (python -m bench NAME for the full one)
 	$(BIN)/python -m bench --all --quick
 
-docs: install ## Generate the feature dictionary
+docs: install ## Generate the feature dictionary and README's figures, from the results in docs/results
 	$(BIN)/earmark dictionary > docs/feature-dictionary.md
+	$(BIN)/python -m bench.results
+
+demo-svg: install ## Take the picture of the demo anew: docs/demo.svg
+	$(BIN)/earmark demo --folder $(DEMO) --svg docs/demo.svg
 
 COMPILE := uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-emit-index-url \
 	  --python-version 3.11 --quiet

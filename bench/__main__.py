@@ -9,8 +9,10 @@ import sys
 from typing import Any
 
 from bench.frame import Benchmark, Row, adopt_orphans, machine, versions
+from bench.results import save
 
 NAMES = (
+    "cli",
     "incremental",
     "stages",
     "decode",
@@ -39,23 +41,30 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every benchmark, one after another")
     parser.add_argument("--quick", action="store_true", help="smaller data, under a minute; claims no bar")
     parser.add_argument("--json", action="store_true", help="print a list of rows")
+    parser.add_argument("--save", action="store_true", help="also keep the rows in docs/results (not of a quick run)")
     args = parser.parse_args()
+    if args.save and args.quick:
+        parser.error("a quick run claims nothing, so its results are not saved")
     chosen = NAMES if args.all else (args.name,) if args.name else ()
     if not chosen:
         for name in NAMES:
             print(f"{name:<22}{load(name).about}")
         return 0
     adopt_orphans()
+    about = {"machine": machine(), "versions": versions()}
     rows: list[dict[str, Any]] = []
     for name in chosen:
         benchmark = load(name)
         found = benchmark.run(args.quick)
-        rows += [{"benchmark": name, "quick": args.quick, **row.to_dict()} for row in found]
+        made = [{"benchmark": name, "quick": args.quick, **row.to_dict(), **about} for row in found]
+        rows += made
         if not args.json:
             show(benchmark, found, args.quick)
+        if args.save:
+            path = save(name, made)
+            print(f"saved {path}", file=sys.stderr)
     if args.json:
-        about = {"machine": machine(), "versions": versions()}
-        print(json.dumps([{**row, **about} for row in rows], indent=1))
+        print(json.dumps(rows, indent=1))
     else:
         told = machine()
         print(f"{told['cpu']}, {told['cores']} cores, {told['memory_gib']} GiB, GPU: {told['gpu'] or 'none'}")

@@ -48,7 +48,7 @@ def save_services(store: Any, root: Path) -> None:
         LocalStorage(root).write(f"{FOLDER}/{FILE}", json.dumps(value, indent=1).encode())
 
 
-def read_online(root: Path, content_ids: Sequence[str], service: str) -> pa.Table | None:
+def read_online(root: Path, content_ids: Sequence[str | None], service: str) -> pa.Table | None:
     """The service's features of these contents as `feature_repo.reads.online_features` gives them, or None where they
     must be read through Feast: another online store than SQLite, other definitions, a file that is not as expected."""
     path = _database(root)

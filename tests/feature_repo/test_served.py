@@ -12,7 +12,7 @@ import pytest
 
 from core.errors import StorageError
 from feature_repo.reads import features_of, online_features
-from feature_repo.served import FILE, read_online
+from feature_repo.served import FILE, read_online, save_services
 from feature_repo.store import FOLDER, open_store, repo_yaml, settings_text
 from feature_repo.views import SERVICES
 from tests.pipelines.conftest import Shelf
@@ -36,7 +36,6 @@ def test_the_answer_is_that_of_feast(service: str, enriched: Path) -> None:
 
 
 def test_what_somebody_else_applied_is_read_through_feast(enriched: Path) -> None:
-    saved = (enriched / FOLDER / FILE).read_bytes()
     store = open_store(enriched)
     view = store.get_feature_view("acoustic")
     description = view.description
@@ -49,7 +48,7 @@ def test_what_somebody_else_applied_is_read_through_feast(enriched: Path) -> Non
     finally:
         view.description = description
         store.apply([view])
-        (enriched / FOLDER / FILE).write_bytes(saved)
+        save_services(store, enriched)
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b'{"format": 1}', b'{"format": 2, "registry": "", "services": {}}'])
