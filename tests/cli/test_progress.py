@@ -92,7 +92,7 @@ def test_a_run_tells_its_steps(tmp_path: Path, capsys: Output) -> None:
         (["compact"], "compact the views: views"),
         (["consistency"], "compare the online store with the offline store: views"),
         (["duplicates"], "join near contents"),
-        (["skips"], "read what repeats from the store"),
+        (["skips", "--music"], "read what repeats from the store"),
         (["moderate", "scan"], "match with the banks"),
         (["moderate", "replay", "--all"], "replay"),
     ],
