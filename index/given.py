@@ -12,10 +12,20 @@ import numpy as np
 import pyarrow as pa
 
 from core.contracts import id_problem
-from core.errors import EarmarkError
+from core.errors import EarmarkError, WrongType
 from index.build import NORM_TOLERANCE
 from index.changes import fitting
 from index.queries import numbers
+
+
+def checked_content(given: Any) -> tuple[Any, Any, Any, Any]:
+    """The four parts of what is put: content id, vectors, about, windows. Raises `WrongType` for anything else."""
+    if not isinstance(given, (tuple, list)) or len(given) != 4:
+        raise WrongType(
+            f"index: put_many takes (content id, vectors, about, windows) of each content, not {given!r:.80}"
+        )
+    content_id, vectors, about, windows = given
+    return content_id, vectors, about, windows
 
 
 def checked_rows(content_id: str, given: np.ndarray, dim: int) -> np.ndarray:

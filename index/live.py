@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from core.errors import EarmarkError, IndexUnavailable, NotFound
 from core.ids import Ids, id_list, some_of
-from index.given import checked_about, checked_rows, checked_windows
+from index.given import checked_about, checked_content, checked_rows, checked_windows
 from index.log import DELETE, PUT, Reader, Record, Rewound, Writer, unless_rewound
 from index.manifest import Manifest
 from index.places import index_home
@@ -116,7 +116,8 @@ class LiveIndex(Queries):
             base = self._state.base
             dim, schema = base.manifest.dim, base.metadata.schema if base.metadata is not None else None
             # Copied before anything is counted: whoever makes them may use their memory again, or put others meanwhile.
-            given = [(one, checked_rows(one, rows, dim), about, chosen) for one, rows, about, chosen in contents]
+            each = map(checked_content, contents)
+            given = [(one, checked_rows(one, rows, dim), about, chosen) for one, rows, about, chosen in each]
             number, next_id = writer.number, self._next_id
             records = []
             known: dict[tuple[str, int], int] = {}

@@ -163,6 +163,15 @@ def test_what_is_no_id_is_refused_everywhere(index: Queries, wrong: object, tmp_
         assert live.search(VECTORS[0], COUNT + 1).num_rows == COUNT
 
 
+@pytest.mark.parametrize("wrong", ["abcd", ["abcd"], [("new", VECTORS[0])], [b"new"]])
+def test_what_is_put_has_four_parts(tmp_path: Path, wrong: object) -> None:
+    publish(tmp_path)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        with pytest.raises(WrongType, match="content id, vectors, about, windows"):
+            live.put_many([("fine", VECTORS[0], None, None), *wrong])  # type: ignore[misc]
+        assert live.pending == 0
+
+
 def test_a_takedown_says_which_ids_were_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     publish(tmp_path)
     with LiveIndex(tmp_path, "a", write=True) as live, caplog.at_level(logging.WARNING):
