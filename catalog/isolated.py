@@ -70,11 +70,11 @@ def decode_audio(
     from catalog.worker import Task
 
     try:
-        ears = pickle.dumps(list(listeners)) if listeners else b""
+        pickled = pickle.dumps(list(listeners)) if listeners else b""
     except Exception as error:
         raise ModelError(f"a listener cannot be sent to the decoding process: {error}") from error
     # The file is opened by another process, which may have another working directory.
-    task = Task("audio", Path(path).absolute(), limits, ears, accept_truncated)
+    task = Task("audio", Path(path).absolute(), limits, pickled, accept_truncated)
     audio, samples = _POOL.run(task, np.dtype(np.float32))
     assert isinstance(audio, Audio)
     return replace(audio, samples=samples)
@@ -139,7 +139,7 @@ class _Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _START, path, *map(str, fds)],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # native libraries write what nobody asked for
+                stdout=subprocess.DEVNULL,  # native libraries print messages of their own
                 stderr=self._stderr,
                 pass_fds=fds,
                 env={**os.environ, **_ENVIRONMENT},
@@ -156,7 +156,7 @@ class _Worker:
             receive(self.connection)
         except (_Died, EOFError, OSError) as error:
             self.kill()
-            raise DecoderUnavailable(f"a decoding process did not start: {self._last_words() or error}") from error
+            raise DecoderUnavailable(f"a decoding process did not start: {self._stderr_text() or error}") from error
 
     @property
     def alive(self) -> bool:
@@ -199,7 +199,7 @@ class _Worker:
             code = self.process.wait(5)
         except subprocess.TimeoutExpired:
             return "the decoder closed its connection"
-        words = self._last_words()
+        words = self._stderr_text()
         said = f": {words}" if words else ""
         if code >= 0:
             return f"the decoder ended with exit code {code}{said}"
@@ -210,7 +210,7 @@ class _Worker:
         why = ", as the system does when memory runs out" if name == "SIGKILL" else ""
         return f"the decoder was ended by {name}{why}{said}"
 
-    def _last_words(self) -> str:
+    def _stderr_text(self) -> str:
         with contextlib.suppress(OSError, ValueError):
             self._stderr.seek(0)
             return " ".join(self._stderr.read().decode("utf-8", "replace").split())[-_STDERR_CHARS:]

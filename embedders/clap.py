@@ -78,7 +78,7 @@ class WindowListener:
         self._number += 1
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is left of it behind the last block: the resampler has said all that it can."""
+        """State for pickle, after the last block: the resampler is flushed and left out."""
         self._end()
         return {name: value for name, value in vars(self).items() if name != "_resampler"} | {"_resampler": None}
 
