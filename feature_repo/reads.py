@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from core.errors import ConfigError, StorageError
 from core.ids import Ids, key_list
 from feature_repo.faults import registry_faults
+from feature_repo.plugins.entities import TIME, TableEntities
 from feature_repo.plugins.online.reader import OnlineReader
 from feature_repo.plugins.online.response import FastReads
 
@@ -60,20 +62,23 @@ def features_of(root: Path, content_ids: Ids, service: str = "recommender") -> p
 def training_set(store: Any, entities: Any, service: str = "recommender") -> pa.Table:
     """Point-in-time join: the service's features as they were known at each row's `event_timestamp`.
 
-    `entities`: an Arrow table or pandas frame with `content_id` and `event_timestamp` (naive is taken as UTC); other
-    columns pass through. The rows keep their order. Raises `ConfigError` for a missing column.
+    `entities`: an Arrow table, a pandas or a Polars frame with `content_id` and `event_timestamp` (naive is taken as
+    UTC); other columns pass through. The rows keep their order. Raises `ConfigError` for a missing column.
     """
-    import pandas as pd
-
-    frame = entities.to_pandas() if isinstance(entities, pa.Table) else entities.copy()
-    for column in ("content_id", "event_timestamp"):
-        if column not in frame.columns:
+    names = entities.column_names if isinstance(entities, pa.Table) else entities.columns
+    for column in ("content_id", TIME):
+        if column not in names:
             raise ConfigError(f"the entity rows have no column {column!r}")
-    frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"], utc=True).astype("datetime64[us, UTC]")
+    rows = TableEntities.of(entities)
+    if rows is None:
+        raise ConfigError(f"entity rows are an Arrow table or a data frame, not {type(entities).__name__}")
+    table = rows.table()
+    times = pc.cast(table[TIME], pa.timestamp("us", "UTC"), safe=False)
+    table = table.set_column(table.column_names.index(TIME), TIME, times)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return store.get_historical_features(
-            entity_df=frame, features=_service(store, service), full_feature_names=True
+            entity_df=table, features=_service(store, service), full_feature_names=True
         ).to_arrow()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -44,6 +44,29 @@ class TableEntities:
         self.rows = with_times(rows, self.time)
 
     @classmethod
+    def of(cls, rows: Any) -> TableEntities | None:
+        """From a pandas frame, an Arrow table, or any table that hands over its columns by Arrow's stream interface
+        (Polars, DuckDB, Ibis) or the data frame interchange protocol; None for anything else. Raises `ConfigError`."""
+        import pandas as pd
+
+        if isinstance(rows, pd.DataFrame):
+            return cls.of_frame(rows)
+        if isinstance(rows, pa.Table):
+            return cls(rows)
+        if hasattr(rows, "collect") and hasattr(rows, "lazy"):  # a lazy frame of Polars
+            rows = rows.collect()
+        try:
+            if hasattr(rows, "__arrow_c_stream__"):
+                return cls(_without_views(pa.table(rows)))
+            if hasattr(rows, "__dataframe__"):
+                from pyarrow.interchange import from_dataframe
+
+                return cls(_without_views(from_dataframe(rows)))
+        except (pa.ArrowException, NotImplementedError, RuntimeError, ValueError) as error:
+            raise ConfigError(f"the entity rows cannot be read as an Arrow table: {error}") from error
+        return None
+
+    @classmethod
     def of_frame(cls, frame: Any) -> TableEntities:
         """From a pandas frame. Raises `ConfigError` naming a column that Arrow cannot hold."""
         try:
@@ -75,19 +98,26 @@ class QueryEntities:
     """Entity rows of a DuckDB query, such as `SELECT … FROM 'rows.parquet'`. Raises `ConfigError` where it fails."""
 
     def __init__(self, sql: str, settings: Settings) -> None:
-        self.sql = sql.strip().rstrip(";")
+        self.sql = sql
         self.settings = settings
-        self.schema: pa.Schema = next(self._run(f"SELECT * FROM ({self.sql}) LIMIT 0", 1)).schema
+        self.schema: pa.Schema = next(self._run(1, lambda rows: rows.limit(0))).schema
         self.time = time_column(self.schema)
         self.names = list(self.schema.names)
 
-    def _run(self, sql: str, rows: int) -> Iterator[pa.Table]:
-        """Tables of `rows` rows, the last of fewer; an empty one where there are none."""
+    def _run(self, rows: int, of: Callable[[Any], Any] = lambda answer: answer) -> Iterator[pa.Table]:
+        """Tables of `rows` rows of the answer (`of` it), the last of fewer; an empty one where there are none. The
+        last of several statements is the query."""
         import duckdb
 
         connection = connect(self.settings.memory_limit, self.settings.temp_directory)
         try:
-            reader = connection.sql(sql).to_arrow_reader(min(rows, 65_536))
+            statements = connection.extract_statements(self.sql)
+            for statement in statements[:-1]:
+                connection.execute(statement)
+            answer = connection.sql(_bare(statements[-1].query)) if statements else None
+            if answer is None:
+                raise ConfigError("the query of entity rows gives no rows; it must end in a SELECT")
+            reader = of(answer).to_arrow_reader(min(rows, 65_536))
             waiting: list[pa.RecordBatch] = []
             count, told = 0, False
             for batch in reader:
@@ -111,14 +141,34 @@ class QueryEntities:
         return pa.concat_tables(self.chunks(1 << 20))
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
-        for found in self._run(self.sql, rows):
+        for found in self._run(rows):
             yield with_times(found, self.time)
 
     def bounds(self) -> tuple[datetime | None, datetime | None]:
         name = self.time.replace('"', '""')
-        found = next(self._run(f'SELECT min("{name}") AS low, max("{name}") AS high FROM ({self.sql})', 1))
+        ends = f'min("{name}") AS low, max("{name}") AS high'
+        found = next(self._run(1, lambda rows: rows.aggregate(ends)))
         low, high = (with_times(found.select([end]), end)[end][0] for end in ("low", "high"))
         return _instant(low), _instant(high)
+
+
+def _bare(statement: str) -> str:
+    """A statement without the semicolons and comments at its end: DuckDB puts it into another one."""
+    import duckdb
+
+    text = statement.encode()
+    for offset, kind in reversed(duckdb.tokenize(statement)):  # offsets are in bytes
+        if kind != duckdb.token_type.comment and text[offset : offset + 1] != b";":
+            break
+        text = text[:offset]
+    return text.decode()
+
+
+def _without_views(rows: pa.Table) -> pa.Table:
+    """The rows with plain text columns: Arrow computes little on views."""
+    views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    fields = [field.with_type(views.get(field.type, field.type)) for field in rows.schema]
+    return rows.cast(pa.schema(fields))
 
 
 def time_column(schema: pa.Schema) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 from feast import FeatureView, FileSource
 from feast.data_format import ParquetFormat
@@ -29,6 +28,7 @@ from feature_repo.plugins.column_types import arrow_types, plain_type
 from feature_repo.plugins.entities import TIME, Entities, QueryEntities, Settings, TableEntities
 from feature_repo.plugins.history import Budget, Join
 from feature_repo.plugins.jobs import EarmarkRetrievalJob, Surroundings
+from feature_repo.plugins.logs import write_logs
 from feature_repo.plugins.parquet import read_layout
 from feature_repo.plugins.push import push_rows
 from feature_repo.plugins.queries import HistoryQuery, PullQuery, ViewPlan, in_force_until
@@ -86,8 +86,8 @@ class EarmarkOfflineStore(DuckDBOfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """The features as each entity row saw them. `entity_df`: a pandas frame, an Arrow table, a DuckDB query, or
-        None for every key and time of the first view from `start_date` to `end_date`, both inclusive.
+        """The features as each entity row saw them. `entity_df`: a pandas or Polars frame, an Arrow table, a DuckDB
+        query, or None for every key and time of the first view from `start_date` to `end_date`, both inclusive.
 
         Raises `ConfigError` for entity rows that cannot be joined; what concerns files is raised when rows are asked
         for.
@@ -178,6 +178,12 @@ class EarmarkOfflineStore(DuckDBOfflineStore):
         if progress:
             progress(table.num_rows)
 
+    @staticmethod
+    def write_logged_features(config: Any, data: Any, source: Any, logging_config: Any, registry: Any) -> None:
+        """Adds logged rows (an Arrow table, or the path of Parquet files) to the folder of their destination, which is
+        made where it does not exist."""
+        write_logs(data, logging_config.destination, str(config.repo_path))
+
     def validate_data_source(self, config: Any, data_source: Any) -> None:
         """Raises `StorageError` where there are no files, `ConfigError` where they lack the source's times."""
         if not is_parquet(data_source):
@@ -230,13 +236,14 @@ def view_plan(view: Any, feature_refs: Sequence[str], full_names: bool, by_creat
 
 
 def _entities(rows: Any, store: EarmarkOfflineStoreConfig) -> Entities:
-    if isinstance(rows, pd.DataFrame):
-        return TableEntities.of_frame(rows)
-    if isinstance(rows, pa.Table):
-        return TableEntities(rows)
     if isinstance(rows, str):
         return QueryEntities(rows, Settings(store.memory_limit, store.temp_directory))
-    raise ConfigError(f"entity rows are a pandas frame, an Arrow table or a SQL query, not {type(rows).__name__}")
+    table = TableEntities.of(rows)
+    if table is None:
+        raise ConfigError(
+            f"entity rows are a pandas or Polars frame, an Arrow table or a SQL query, not {type(rows).__name__}"
+        )
+    return table
 
 
 def _seen(config: Any, plan: ViewPlan, start: datetime, end: datetime) -> TableEntities:

@@ -123,19 +123,16 @@ class FrameRows:
 
 def rows_of(session: SparkSession, entity_df: Any) -> EntityRows:
     """From a pandas frame, an Arrow table, a query in Spark's SQL or a DataFrame. Raises `ConfigError`."""
-    import pandas as pd
-
-    if isinstance(entity_df, pd.DataFrame):
-        return TableRows(session, TableEntities.of_frame(entity_df))
-    if isinstance(entity_df, pa.Table):
-        return TableRows(session, TableEntities(entity_df))
     if isinstance(entity_df, str):
         with spark_errors(QUERY_FAILED, ConfigError):
-            return FrameRows(session.sql(entity_df.strip().rstrip(";")))
+            return FrameRows(session.sql(entity_df))
     if isinstance(entity_df, DataFrame):
         return FrameRows(entity_df)
+    table = TableEntities.of(entity_df)
+    if table is not None:
+        return TableRows(session, table)
     kind = type(entity_df).__name__
-    raise ConfigError(f"entity rows are a pandas or Spark frame, an Arrow table or a SQL query, not {kind}")
+    raise ConfigError(f"entity rows are a pandas, Polars or Spark frame, an Arrow table or a SQL query, not {kind}")
 
 
 def arrow_types(frame: DataFrame) -> dict[str, pa.DataType]:

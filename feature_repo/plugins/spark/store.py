@@ -23,6 +23,7 @@ from pydantic import StrictStr
 
 from core.errors import ConfigError
 from feature_repo.plugins.column_types import plain_type
+from feature_repo.plugins.logs import write_logs
 from feature_repo.plugins.offline import view_plan
 from feature_repo.plugins.parquet import read_layout
 from feature_repo.plugins.push import push_rows
@@ -147,6 +148,11 @@ class EarmarkSparkOfflineStore(SparkOfflineStore):
         push_rows(as_files(source), str(config.repo_path), table)
         if progress:
             progress(table.num_rows)
+
+    @staticmethod
+    def write_logged_features(config: Any, data: Any, source: Any, logging_config: Any, registry: Any) -> None:
+        """As the embedded store does; no Spark job is run for it."""
+        write_logs(data, logging_config.destination, str(config.repo_path))
 
     def validate_data_source(self, config: Any, data_source: Any) -> None:
         """Raises `StorageError` where there are no files, `ConfigError` where they lack the source's times. Needs no

@@ -339,6 +339,84 @@ def test_entity_rows_as_arrow_and_as_sql(store: FeatureStore, tmp_path: Path) ->
         ask(store, {"track_id": ["a"]}, "tracks:title")
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "",
+        ";",
+        " ; ",
+        "-- a comment",
+        " -- a; comment\n;",
+        "; -- a comment",
+        "/* one */",
+        "\n;;\n-- more",
+        ";\n/* a;\nb */ ",
+    ],
+)
+def test_queries_may_end_in_anything(store: FeatureStore, tail: str) -> None:
+    sql = f"SELECT 'a' AS track_id, 'é;--' AS x, TIMESTAMPTZ '2026-01-03 00:00Z' AS event_timestamp{tail}"
+    job = store.get_historical_features(sql, ["tracks:title"])
+    assert job.to_arrow()["title"].to_pylist() == ["one"]
+    assert job.metadata is not None and job.metadata.min_event_timestamp == day(2)
+
+
+def test_queries_of_several_statements_and_of_none(store: FeatureStore) -> None:
+    made = "CREATE TEMP TABLE asked AS SELECT 'a' AS track_id, DATE '2026-01-03' AS event_timestamp; FROM asked -- all"
+    assert ask(store, made, "tracks:title")["title"].to_pylist() == ["one"]
+    for nothing in ("", "-- a comment alone", ";"):
+        with pytest.raises(ConfigError, match="query of entity rows"):
+            ask(store, nothing, "tracks:title")
+
+
+def test_entity_rows_of_other_libraries(store: FeatureStore) -> None:
+    """Whatever hands over its columns by Arrow's stream interface, as Polars does, or by the interchange protocol."""
+    import duckdb
+    import ibis
+
+    expected = ask(store, entities(*ROWS), "tracks:title")
+    table = pa.Table.from_pandas(entities(*ROWS))
+    views = table.set_column(0, "track_id", table["track_id"].cast(pa.string_view()))
+
+    class Stream:
+        def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+            return views.__arrow_c_stream__(requested_schema)
+
+    class Interchange:
+        def __dataframe__(self, **options: Any) -> Any:
+            return table.__dataframe__(**options)
+
+    for rows in (Stream(), Interchange(), ibis.memtable(table), duckdb.from_arrow(table)):
+        found = ask(store, rows, "tracks:title")
+        assert found["title"].to_pylist() == expected["title"].to_pylist()
+        assert found["track_id"].to_pylist() == expected["track_id"].to_pylist()
+
+
+def test_logs_of_features(own: FeatureStore) -> None:
+    """The folder of the logs need not exist, and may be partitioned; a relative path starts at the repository."""
+    from feast.feature_logging import LoggingConfig
+    from feast.infra.offline_stores.file_source import FileLoggingDestination
+
+    root = Path(str(own.repo_path))
+    columns = {"tracks__title": ["one", "two"], "market": ["SE", "NO"]}
+    rows = pa.table(columns | {"__log_timestamp": pa.array([T0, T0], US)})
+    pq.write_table(rows, root / "spooled.parquet")
+    for name, partition_by in (("new/logs", None), (str(root / "by [1]"), ["market"])):
+        destination = FileLoggingDestination(path=name, partition_by=partition_by)
+        service = FeatureService(
+            name=name.rsplit("/", 1)[-1],
+            features=[own.get_feature_view("tracks")[["title"]]],
+            logging_config=LoggingConfig(destination=destination),
+        )
+        own.apply(service)
+        for logs in (rows, root / "spooled.parquet"):
+            own.write_logged_features(logs, own.get_feature_service(service.name))
+        options = ([], ["tracks__title", "market"], "__log_timestamp")
+        read = own._get_provider().offline_store.pull_all_from_table_or_query
+        found = read(own.config, destination.to_data_source(), *options, start_date=day(-1), end_date=day(1)).to_arrow()
+        assert sorted(found["tracks__title"].to_pylist()) == ["one", "one", "two", "two"]
+        assert sorted(found["market"].to_pylist()) == ["NO", "NO", "SE", "SE"]
+
+
 def test_no_entity_rows_at_all(store: FeatureStore) -> None:
     found = ask(store, entities(*ROWS).iloc[:0], "tracks:title", "tracks:vector", "tracks:plays")
     assert found.num_rows == 0 and found.column_names[-3:] == ["title", "vector", "plays"]
