@@ -142,6 +142,8 @@ def _read_group(
     schema = T.StructType([T.StructField(name, spark_type(name, kind)) for name, kind in read.items()])
     # The files are named one by one: nothing in their names is a pattern.
     reader = session.read.schema(schema).option("__globPaths__", "false").option("mergeSchema", "false")
+    # Spark would look for partitions in the folders' names, and read each file once for every other file beside it.
+    reader = reader.option("recursiveFileLookup", "true")
     parts = Parts(layout.parts.filesystem, [layout.parts.files[at] for at in files], layout.parts.uri)
     found = reader.parquet(*uris(parts))
     place = F.col("_metadata.file_path").alias(PATH), F.col("_metadata.row_index").alias(PLACE)

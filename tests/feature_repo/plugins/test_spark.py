@@ -176,6 +176,12 @@ def test_folders_and_other_times(differing: FeatureStore, tmp_path: Path) -> Non
     frame = pd.DataFrame({"content_id": ["a", "S", "_"], "event_timestamp": [T0] * 3})
     found = store.get_historical_features(frame, ["view:market"]).to_arrow()
     assert found["market"].to_pylist() == ["a/b c", "SE", None]
+    for number in range(2):  # several files in one folder: each row is read once
+        pq.write_table(keys, tmp_path / "view" / "market=SE" / f"more-{number}.parquet")
+    offline, view = store._get_provider().offline_store, store.get_feature_view("view")
+    options = (["content_id"], ["market", "x"], "at", None, T0, T0)
+    rows = offline.pull_all_from_table_or_query(store.config, view.batch_source, *options).to_arrow()
+    assert sorted(rows["content_id"].to_pylist()) == ["S", "_", "_", "_", "a"]
     early = frame.assign(event_timestamp=T0 - timedelta(microseconds=1))
     assert store.get_historical_features(early, ["view:market"]).to_arrow()["market"].null_count == 3
 
