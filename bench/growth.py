@@ -39,7 +39,7 @@ MATCHING, UNREADABLE = 10, 50  # one content of so many
 EXEMPLARS = 10
 DECISIONS_A_BLOCK = 1_000
 WORDS_A_TEXT = 120
-EPISODE_FRAMES = 3_750  # two minutes
+EPISODE_FRAMES, INTRO_FRAMES = 3_750, 600  # two minutes, nineteen seconds
 DIM = 384
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Meter = Callable[[], float]
@@ -225,23 +225,15 @@ def enrich(size: int, on_step: Callable[[str], None]) -> None:
 
 
 class Episodes:
-    """Made-up episodes in fingerprint frames: seconds of noise in an order of their own, with the intro of their show,
-    which has twenty, somewhere among them."""
-
-    def __init__(self) -> None:
-        rng = np.random.default_rng(0)
-        steps = rng.normal(0, 6, (120_000, 32)).astype(np.float32)
-        walk = np.cumsum(steps, axis=0)
-        self._noise = (100 + 50 * np.sin(walk / 25) + rng.normal(0, 4, walk.shape)).clip(0, 255).astype(np.uint8)
+    """Made-up episodes in fingerprint frames: noise of their own that moves as speech does, with the intro of their
+    show, which has twenty, somewhere in it. Nothing else repeats, however many there are."""
 
     def frames(self, number: int) -> np.ndarray:
         """uint8 (EPISODE_FRAMES, 32)."""
-        rng = np.random.default_rng((1, number))
-        starts = rng.integers(0, len(self._noise) - 31, EPISODE_FRAMES // 31 + 1)
-        made = self._noise[(starts[:, None] + np.arange(31)).ravel()[:EPISODE_FRAMES]].copy()
-        first = int(np.random.default_rng((2, number // 20)).integers(0, len(self._noise) - 600))
-        at = int(rng.integers(100, EPISODE_FRAMES - 700))
-        made[at : at + 600] = self._noise[first : first + 600]
+        made = _moving(EPISODE_FRAMES, (1, number))
+        intro = _moving(INTRO_FRAMES, (2, number // 20))
+        at = int(np.random.default_rng((3, number)).integers(100, EPISODE_FRAMES - INTRO_FRAMES - 100))
+        made[at : at + INTRO_FRAMES] = intro
         return made
 
     def store(self, root: Path, count: int) -> Any:
@@ -265,6 +257,14 @@ class Episodes:
             for view, own in ((CONTENT, row), (FINGERPRINT, sound)):
                 run.tables.commit(view, rows_to_table(view, [{**own, **stamp}]), created, f"{number:06d}")
         return run
+
+
+def _moving(count: int, seed: tuple[int, int]) -> np.ndarray:
+    """Frames whose bands rise and fall, uint8 (count, 32), always the same of a seed."""
+    rng = np.random.default_rng(seed)
+    walk = np.cumsum(rng.normal(0, 6, (count, 32)), axis=0)
+    found: np.ndarray = (100 + 50 * np.sin(walk / 25) + rng.normal(0, 4, walk.shape)).clip(0, 255).astype(np.uint8)
+    return found
 
 
 def fingerprint(frames: np.ndarray, number: int) -> dict[str, Any]:
