@@ -54,6 +54,7 @@ def fill_and_finish(kib: int, small_disk: Callable[[int], Path], folder: Path, c
     return said
 
 
+@pytest.mark.exhaustive
 def test_the_registry_finds_no_space(small_disk: Callable[[int], Path], tmp_path: Path, capsys: Output) -> None:
     from core.config import Config
     from core.errors import StorageError
