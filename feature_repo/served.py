@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ import yaml
 
 from core.errors import ConfigError
 from core.storage import LocalStorage
+from feature_repo.ledger import PENDING
 from feature_repo.plugins.online.reader import OnlineFeatures, OnlineReader, Request, Step
 from feature_repo.plugins.online.sqlite_reads import read_views
+from feature_repo.plugins.online.sqlite_tables import table_name
 from feature_repo.plugins.online.values import KINDS
 from feature_repo.plugins.online.views import ViewPlan
 from feature_repo.store import FOLDER, PROJECT, SQLITE, SQLITE_STORE
@@ -58,10 +61,17 @@ def read_online(root: Path, content_ids: Sequence[str | None], service: str) -> 
     given = {"content_id": list(content_ids)}
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=30.0)) as connection:
+            if any(_has_due(connection, plan) for plan in request.plans):
+                return None  # a reader that may write makes pushed rows visible whose time has come
             keys = [step.plan.key_layout.keys([given[key] for key in step.asked_keys], b"") for step in request.steps]
             return OnlineFeatures(given, request, read_views(connection, request.plans, keys)).table
     except (sqlite3.Error, KeyError):
         return None  # Feast's way names what is wrong
+
+
+def _has_due(connection: sqlite3.Connection, plan: ViewPlan) -> bool:
+    query = f"SELECT EXISTS (SELECT 1 FROM {PENDING} WHERE view = ? AND event_us <= ?)"
+    return bool(connection.execute(query, (table_name(plan), time.time_ns() // 1000)).fetchone()[0])
 
 
 def _database(root: Path) -> Path | None:

@@ -124,6 +124,8 @@ class EarmarkEngine(LocalComputeEngine):
         if not new:
             if gone:
                 store.note(config, work.plan, work.definition, {}, gone)
+            if not is_whole:
+                self._note_if_whole(work, names)
             return written
         layout = read_layout(Parts(parts.filesystem, [parts.files[n] for n in new], parts.uri))
         if expect:
@@ -134,8 +136,16 @@ class EarmarkEngine(LocalComputeEngine):
         if note:
             note([], gone)
             if not is_whole:
-                store.begin(config, work.plan, work.definition, True)
+                self._note_if_whole(work, names)
         return written
+
+    def _note_if_whole(self, work: Work, names: Sequence[str]) -> None:
+        """Notes that all rows are online as the definition reads them, unless a part has rows in force that an earlier
+        end of the materialisation left out: until they are read anew, what is online of them is another definition's.
+        """
+        config, store = self.repo_config, self.online_store
+        if set(names) <= store.ledger(config, work.plan).seen(work.definition, now_us()):
+            store.begin(config, work.plan, work.definition, True)
 
     def _parts(self, view: Any) -> Parts:
         return resolve(view.batch_source, self.repo_config.repo_path)

@@ -7,7 +7,7 @@ import base64
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,13 +62,24 @@ def pending_rows(plan: ViewPlan, rows: Rows) -> list[PendingRow]:
     ]
 
 
+def merged(kept: Iterable[PendingRow], new: Sequence[PendingRow]) -> list[PendingRow]:
+    """The new rows, each together with the others of its key and event time: of a feature that several have, the value
+    that was created last."""
+    found: dict[tuple[bytes, int], PendingRow] = {}
+    for row in sorted((*kept, *new), key=lambda one: one.created_us):
+        earlier = found.get((row.key, row.event_us))
+        values = {**earlier.values, **row.values} if earlier else row.values
+        found[row.key, row.event_us] = replace(row, values=values)
+    return [found[place] for place in dict.fromkeys((row.key, row.event_us) for row in new)]
+
+
 def rows_of_pending(plan: ViewPlan, pending: Iterable[PendingRow]) -> Rows:
     """The latest row of each key; features that the view no longer has are left out."""
     latest: dict[bytes, PendingRow] = {}
     for one in sorted(pending, key=lambda row: (row.event_us, row.created_us)):
         earlier = latest.get(one.key)
         values = {**earlier.values, **one.values} if earlier else one.values
-        latest[one.key] = PendingRow(one.key, one.event_us, one.created_us, values)
+        latest[one.key] = replace(one, values=values)
     rows = list(latest.values())
     return Rows(
         keys=block_of([[row.key for row in rows]]),

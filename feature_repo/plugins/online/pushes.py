@@ -1,25 +1,42 @@
-"""The pushing half of an online store: what is in force is written at once, what is dated in the future waits."""
+"""The pushing half of an online store: what is in force is written at once, what is dated in the future waits until it
+is due, and is then written by whoever reads, pushes or materialises first."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from core.errors import StorageError
+from feature_repo.plugins.online.definition import Definition, Ledger, define
+from feature_repo.plugins.online.entity_keys import Keys
 from feature_repo.plugins.online.pending import (
     PendingRow,
+    merged,
     now_us,
     pending_rows,
     rows_of_pending,
     wait_for_the_nearest,
 )
 from feature_repo.plugins.online.response import FastReads
-from feature_repo.plugins.online.rows import Rows, micros_of, rows_of_protos
+from feature_repo.plugins.online.rows import Found, Rows, micros_of, rows_of_protos
 from feature_repo.plugins.online.views import ViewPlan, plan_view
+
+LOOK_S = 0.5  # between two looks at what waits, in each process and for each view
+LOOK_SHARE = 0.01  # of the time that looking may take
+WAIT_S = 0.5  # that a read waits for what is due to be written
+log = logging.getLogger(__name__)
 
 
 class ReadsAndPushes(FastReads):
-    """An online store over `read_rows` and `write_rows`. To be mixed in before the Feast class."""
+    """An online store over `stored_rows` and `write_rows`. To be mixed in before the Feast class."""
+
+    @abstractmethod
+    def stored_rows(self, config: Any, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
+        """The rows of each view's keys as they are stored, in force. Raises `StorageError`."""
 
     @abstractmethod
     def write_rows(self, config: Any, plan: ViewPlan, rows: Rows, *, pushed: bool = False, again: bool = False) -> int:
@@ -37,12 +54,49 @@ class ReadsAndPushes(FastReads):
     def release(self, config: Any, plan: ViewPlan, rows: Sequence[PendingRow]) -> None:
         """Stops keeping these rows."""
 
+    @abstractmethod
+    def ledger(self, config: Any, plan: ViewPlan) -> Ledger:
+        """What is known of the view's rows."""
+
+    @abstractmethod
+    def begin(self, config: Any, plan: ViewPlan, definition: Definition, is_whole: bool) -> None:
+        """Takes `definition` for the view's, and removes rows that do not compare with those that it has."""
+
+    def read_rows(self, config: Any, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
+        """The rows of each view's keys that are in force, pushed ones included whose time came meanwhile. Raises
+        `StorageError`."""
+        looks: dict[tuple[str, str], float] = self.__dict__.setdefault("_looks", {})
+        began = time.monotonic()
+        for plan in plans:
+            if began >= looks.get((plan.project, plan.name), 0.0):
+                self._look(config, plan.whole or plan, looks)
+        return self.stored_rows(config, plans, keys)
+
+    def _look(self, config: Any, plan: ViewPlan, looks: dict[tuple[str, str], float]) -> None:
+        """Writes what waited and is due. Another thread does it, so that a reader is not held up where the store is
+        locked or may only be read."""
+        began = time.monotonic()
+        looks[plan.project, plan.name] = began + LOOK_S  # other threads of this process do not look meanwhile
+        if len(plan.features) == plan.stored and self.has_due(config, plan):
+            writing = threading.Thread(target=self._promote_quietly, args=(config, plan), daemon=True)
+            writing.start()
+            writing.join(WAIT_S)
+        looks[plan.project, plan.name] = time.monotonic() + max(LOOK_S, (time.monotonic() - began) / LOOK_SHARE)
+
+    def _promote_quietly(self, config: Any, plan: ViewPlan) -> None:
+        try:
+            self.promote(config, plan)
+        except StorageError as error:
+            log.warning("%s: pushed rows that are due could not be written: %s", plan.name, error)
+
     def online_write_batch(
         self, config: Any, table: Any, data: list[Any], progress: Callable[[int], Any] | None
     ) -> None:
         """Feast's own way to write rows. A row that is dated in the future is kept and becomes visible with the first
-        push to the view or materialisation of it that comes after its time."""
+        read, push or materialisation of the view that comes after its time."""
         plan, suffix = plan_view(config, table), self.key_suffix(config)
+        if getattr(table, "batch_source", None) is not None:
+            self._make_way(config, plan, define(config, table))
         events = [micros_of(event) for _, _, event, _ in data]
         until_us = wait_for_the_nearest(events)
         self.promote(config, plan, until_us)
@@ -51,11 +105,21 @@ class ReadsAndPushes(FastReads):
         if present:
             self.write_rows(config, plan, rows_of_protos(plan, present, suffix), pushed=True)
         if future:
-            self.hold(
-                config, plan, [p for one in future for p in pending_rows(plan, rows_of_protos(plan, [one], suffix))]
-            )
+            new = [p for one in future for p in pending_rows(plan, rows_of_protos(plan, [one], suffix))]
+            self.hold(config, plan, merged(self.held(config, plan), new))
         if progress:
             progress(len(data))
+
+    def _make_way(self, config: Any, plan: ViewPlan, definition: Definition) -> None:
+        """Removes rows of an earlier definition whose keys or times do not compare with those of a push: else the next
+        materialisation would remove what was pushed along with them. A definition is looked up once in a row."""
+        known: dict[tuple[str, str], Definition] = self.__dict__.setdefault("_definitions", {})
+        if known.get((plan.project, plan.name)) == definition:
+            return
+        earlier = self.ledger(config, plan).definition
+        if earlier and earlier.has_other_rows_than(definition):
+            self.begin(config, plan, definition, False)
+        known[plan.project, plan.name] = definition
 
     def promote(self, config: Any, plan: ViewPlan, until_us: int | None = None) -> int:
         """Writes the kept rows whose time has come; returns how many replaced what was online."""

@@ -106,7 +106,7 @@ class EarmarkRedisOnlineStore(ReadsAndPushes, RedisOnlineStore):
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="earmark-redis") as pool:
             return sum(pool.map(write, batches))
 
-    def read_rows(self, config: RepoConfig, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
+    def stored_rows(self, config: RepoConfig, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
         """The rows of each view's keys, all in one round trip. Raises `StorageError`."""
         client, options = self._get_client(config.online_store), config.online_store
         if options.redis_type == RedisType.redis_cluster:

@@ -157,7 +157,7 @@ class EarmarkSqliteOnlineStore(ReadsAndPushes, SqliteOnlineStore):
                 raise
         return len(chosen)
 
-    def read_rows(self, config: RepoConfig, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
+    def stored_rows(self, config: RepoConfig, plans: Sequence[ViewPlan], keys: Sequence[Keys]) -> list[Found]:
         """The rows of each view's keys. Raises `StorageError`."""
         connection = self._get_conn(config, reads=True)
         try:
@@ -233,7 +233,7 @@ class EarmarkSqliteOnlineStore(ReadsAndPushes, SqliteOnlineStore):
             )
 
     def held(self, config: RepoConfig, plan: ViewPlan) -> list[PendingRow]:
-        connection, name = self._get_conn(config), table_name(plan)
+        connection, name = self._get_conn(config, reads=True), table_name(plan)
         with sqlite_errors(self._get_db_path(config)):
             try:
                 found = connection.execute(f"SELECT row FROM {PENDING} WHERE view = ?", (name,)).fetchall()

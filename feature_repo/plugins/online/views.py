@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,7 @@ class ViewPlan:
     ttl_us: int
     stored: int  # features that a stored row has, where `features` are some of them
     prepared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what a store works out once
+    whole: ViewPlan | None = field(default=None, compare=False, repr=False)  # with all features
 
     @cached_property
     def key_layout(self) -> KeyLayout:
@@ -49,9 +50,7 @@ class ViewPlan:
         if missing:
             raise ConfigError(f"feature view {self.name!r} has no feature {missing[0]!r}")
         chosen = tuple(kinds[name] for name in features)
-        return ViewPlan(
-            self.name, self.project, self.join_keys, self.key_types, tuple(features), chosen, self.ttl_us, self.stored
-        )
+        return replace(self, features=tuple(features), kinds=chosen, prepared={}, whole=self.whole or self)
 
 
 def plan_view(config: Any, view: Any) -> ViewPlan:

@@ -103,6 +103,58 @@ def test_a_redefinition_keeps_a_newer_push(world: World) -> None:
     assert world.titles("a") == ["pushed"]
 
 
+def test_a_redefinition_that_is_materialised_in_two_steps(world: World) -> None:
+    """What the first step's end leaves out is online as the earlier definition read it, and is written anew."""
+    from datetime import UTC, datetime
+
+    from feast.types import Int64, String
+
+    made = pa.array([at(1), at(1)], US)
+    save(world, title=["one", "two"], plays=[7, 8], made=made)
+    define(world, created="made")
+    materialise(world)
+    define(world, created="made", features={"title": String, "plays": Int64})
+    world.store.materialize_incremental(at(15))
+    assert values(world, "plays") == [7, None]
+    world.store.materialize_incremental(datetime.now(UTC))
+    assert values(world, "plays") == [7, 8]
+    assert materialise(world) == 0
+
+
+def test_a_push_after_another_source_or_time_stays(world: World) -> None:
+    """It does not go with the rows of the earlier definition, nor lose to their times."""
+    import pandas as pd
+    from feast import Entity, FeatureView, Field, FileSource, PushSource
+    from feast.data_source import PushMode
+    from feast.types import String
+
+    def songs(folder: str, when: str) -> None:
+        entity = Entity(name="content_id", join_keys=["content_id"])
+        source = FileSource(name="songs_source", path=str(world.home / folder / "*.parquet"), timestamp_field=when)
+        schema = [Field(name="content_id", dtype=String), Field(name="title", dtype=String)]
+        pushes = PushSource(name="song_pushes", batch_source=source)
+        world.store.apply([entity, FeatureView(name="songs", entities=[entity], schema=schema, source=pushes)])
+
+    def push(when: str, seconds: float, title: str) -> None:
+        frame = pd.DataFrame({"content_id": ["a"], when: [pd.Timestamp(at(seconds))], "title": [title]})
+        world.store.push("song_pushes", frame, to=PushMode.ONLINE)
+
+    earlier = pa.array([at(1), at(2)], US)
+    save(world, title=["one", "two"], published=earlier)
+    save(world, folder="others", title=["other one", "other two"])
+    songs("songs", "when")
+    materialise(world)
+    songs("others", "when")
+    push("when", 100, "pushed")
+    materialise(world)
+    assert values(world, "title") == ["pushed", "other two"]
+    songs("songs", "published")
+    push("published", 3, "pushed again")
+    assert values(world, "title") == ["pushed again", None]
+    materialise(world)
+    assert values(world, "title") == ["pushed again", "two"]
+
+
 def test_a_killed_redefinition_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from feast.types import Int64, String
 

@@ -3,6 +3,7 @@ store answers for the present."""
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from core.errors import StorageError
-from feature_repo.plugins.online import pending
+from feature_repo.plugins.online import pending, pushes
 from feature_repo.plugins.online.reader import OnlineReader
 from feature_repo.plugins.online.views import plan_view
 from tests.feature_repo.plugins.online.conftest import CLUSTER_LAST, online_settings
@@ -32,7 +33,6 @@ def later(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
     """Moves the clock of the engine and of the stores."""
     monkeypatch.setattr(pending, "now_us", lambda: int((datetime.now(UTC) + timedelta(hours=hours)).timestamp() * 1e6))
     from feature_repo.plugins import engine
-    from feature_repo.plugins.online import pushes
 
     for module in (engine, pushes):
         monkeypatch.setattr(module, "now_us", pending.now_us)
@@ -107,6 +107,44 @@ def test_pushed_rows_wait_for_their_time(world: World, monkeypatch: pytest.Monke
     world.push([row("c", now, 0, title="c")])
     monkeypatch.undo()
     assert world.read(["a", "b", "c"], ["title"], store=world.stock())["title"] == ["future", "b again", "c"]
+
+
+def test_a_pushed_row_is_read_when_its_time_has_come(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By any reader, without another push or a materialisation; with all of its features, whichever are read."""
+    now, future = seconds_from_now(-60), seconds_from_now(3600)
+    monkeypatch.setattr(pushes, "LOOK_S", 0.0)
+    world.push([row("a", now, 0, title="present"), row("b", now, 0, title="present", plays=1)])
+    world.push([row("a", future, 0, title="future", plays=7), row("b", future, 0, title="future")])
+    assert everyone_reads(world, "a", "b") == ["present", "present"]
+    later(monkeypatch, 2)
+    world.titles("b")  # the row of `a` is written, too
+    monkeypatch.undo()
+    stored = world.read(["a", "b"], ["title", "plays"], store=world.stock())
+    assert (stored["title"], stored["plays"]) == (["future", "future"], [7, None])
+
+
+def test_a_reader_that_cannot_write_reads_what_is_there(sqlite_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = sqlite_world
+    world.push([row("a", seconds_from_now(-60), 0, title="present"), row("a", seconds_from_now(3600), 0, title="x")])
+    later(monkeypatch, 2)
+    with sqlite3.connect(world.home / "online.db") as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert world.titles("a") == ["present"]
+    monkeypatch.setattr(pushes, "LOOK_S", 0.0)
+    world.store._get_provider().online_store._looks.clear()
+    world.titles("a")
+    monkeypatch.undo()
+    assert world.read(["a"], ["title"], store=world.stock())["title"] == ["x"]
+
+
+def test_of_two_rows_that_wait_the_one_created_last_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    future = seconds_from_now(3600)
+    world.push([row("a", future, 5, title="created last")])
+    world.push([row("a", future, 1, title="created first")])
+    later(monkeypatch, 2)
+    assert world.materialise() == 1
+    monkeypatch.undo()
+    assert world.read(["a"], ["title"], store=world.stock())["title"] == ["created last"]
 
 
 def test_a_push_a_moment_ahead_waits_for_it(world: World) -> None:
