@@ -23,6 +23,11 @@ def id_list(given: Ids, kind: str = "content ids") -> list[str]:
     return [_text(value, kind) for value in _values(given, kind)]
 
 
+def one_id(given: object, kind: str = "content id") -> str:
+    """A single id. Raises `WrongType` for what is no text."""
+    return _text(given.as_py() if isinstance(given, pa.Scalar) else given, kind)
+
+
 def key_list(given: Ids | Iterable[str | None], kind: str = "content ids") -> list[str | None]:
     """`id_list` for reads: a null key stays null, and is answered as a key that is not there."""
     return [None if value is None else _text(value, kind) for value in _values(given, kind)]
@@ -31,20 +36,21 @@ def key_list(given: Ids | Iterable[str | None], kind: str = "content ids") -> li
 def _text(value: object, kind: str) -> str:
     if not isinstance(value, str):
         raise WrongType(f"{kind}: an id is text, not {value!r}")
-    return str(value)
+    return str.__str__(value)  # what a text is, also where an enumeration shows it by its name
 
 
 def _values(given: object, kind: str) -> list[object]:
     if isinstance(given, str):
-        return [str(given)]
+        return [given]
     if isinstance(given, pa.Scalar):
         return _values(given.as_py(), kind)
     values = given.to_pylist() if isinstance(given, (pa.Array, pa.ChunkedArray)) else given
     if isinstance(values, (bytes, bytearray, memoryview, PathLike)) or not isinstance(values, Iterable):
         raise WrongType(f"{kind}: give one id as text or several in a list, not {given!r}")
+    dimensions = getattr(values, "ndim", 1)
+    if dimensions != 1:  # of a pandas frame one would get the names of its columns
+        raise WrongType(f"{kind}: an array of ids has one dimension, not {dimensions}")
     if isinstance(values, np.ndarray):
-        if values.ndim != 1:
-            raise WrongType(f"{kind}: an array of ids has one dimension, not {values.ndim}")
         values = values.tolist()
     return [value.as_py() if isinstance(value, pa.Scalar) else value for value in values]
 

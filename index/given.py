@@ -10,12 +10,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from core.contracts import id_problem
+from core.contracts import MAX_ID_BYTES, id_problem
 from core.errors import EarmarkError, WrongType
 from index.build import NORM_TOLERANCE
 from index.changes import fitting
 from index.queries import numbers
+
+
+def check_ids(content_ids: pa.ChunkedArray) -> None:
+    """Raises `EarmarkError` for texts that cannot be content ids."""
+    given = pc.unique(content_ids)
+    size = pc.binary_length(given)
+    odd = pc.or_(pc.or_(pc.less(size, 1), pc.greater(size, MAX_ID_BYTES)), pc.match_substring_regex(given, r"\p{Cc}"))
+    bad = given.filter(odd)
+    if len(bad):
+        first = bad[0].as_py()
+        more = f" ({len(bad)} such ids)" if len(bad) > 1 else ""
+        raise EarmarkError(f"index: {first!r:.80} cannot be a content id: {id_problem(first)}{more}")
 
 
 def checked_content(given: Any) -> tuple[Any, Any, Any, Any]:
@@ -32,7 +45,7 @@ def checked_rows(content_id: str, given: np.ndarray, dim: int) -> np.ndarray:
     """Vectors of a content as float32 (n, dim)."""
     problem = id_problem(content_id) if isinstance(content_id, str) else "it is no text"
     if problem:
-        raise EarmarkError(f"index: {content_id!r} cannot be a content id: {problem}")
+        raise EarmarkError(f"index: {content_id!r:.80} cannot be a content id: {problem}")
     with np.errstate(over="ignore"):
         vectors = np.array(np.atleast_2d(numbers(given, f"vectors of {content_id!r}")), np.float32, order="C")
     if vectors.ndim != 2 or vectors.shape[1] != dim or not len(vectors):

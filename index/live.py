@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.errors import EarmarkError, IndexUnavailable, NotFound
-from core.ids import Ids, id_list, some_of
+from core.ids import Ids, id_list, one_id, some_of
 from index.given import checked_about, checked_content, checked_rows, checked_windows
 from index.log import DELETE, PUT, Reader, Record, Rewound, Writer, unless_rewound
 from index.manifest import Manifest
@@ -248,7 +248,7 @@ class LiveIndex(Queries):
 
     def vectors(self, content_id: str) -> np.ndarray:
         """What is held of a content, float32 (windows, dim), by window. Raises `NotFound`."""
-        state = self._state
+        state, content_id = self._state, one_id(content_id)
         state.base.process.check()
         number = state.numbers.get(content_id)
         if number is not None and state.ids[number]:

@@ -25,6 +25,7 @@ from core.storage import LocalStorage
 from core.tables import encode
 from index.build import build, check_vectors
 from index.changes import Changes, removed_table
+from index.given import check_ids
 from index.ids import assign
 from index.load import INDEX_FILE, METADATA_FILE, REMOVED_FILE, align, intact, load_members, sha256
 from index.manifest import Manifest
@@ -178,6 +179,7 @@ def _rows(given: pa.Table | Sequence[Path], windows: str | None, dim: int, chang
         vectors = Joined([Subset(vectors, kept), ArrayVectors(added)])
         content_ids = pa.chunked_array([*content_ids.take(pa.array(kept)).chunks, names.cast(content_ids.type)])
         numbers = np.concatenate([numbers[kept], own])
+    check_ids(content_ids)
     _check_distinct(content_ids, numbers)
     return _Rows(vectors, content_ids, numbers)
 

@@ -48,12 +48,7 @@ class Queries(ABC):
         cost of reading all of them; nothing is missed then.
         """
         vectors = self.checked(vectors)
-        try:
-            is_number = not isinstance(score, (str, bytes)) and math.isfinite(score)
-        except TypeError:
-            is_number = False
-        if not is_number:
-            raise EarmarkError(f"index: a least score is a finite number, not {score!r}")
+        score = checked_score(score)
         if exact:
             return self._compared(vectors, score, where)
         results = []
@@ -116,7 +111,7 @@ def numbers(given: Any, kind: str) -> np.ndarray:
     """`given` as an array of real numbers. Raises `WrongType`."""
     try:
         array = np.asarray(given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors that have a gradient
         raise WrongType(f"index: {kind} are no array of numbers: {error}") from error
     if array.dtype.kind not in "fiu":
         raise WrongType(f"index: {kind} are no numbers: give real numbers, not {array.dtype}")
@@ -135,3 +130,15 @@ def checked_count(k: Any) -> int:
     if count < 1:
         raise EarmarkError(f"index: search for {count} contents: ask for one at least")
     return count
+
+
+def checked_score(score: Any) -> float:
+    """A least score, of any type of real numbers. Raises `EarmarkError` for anything else, and for one not finite."""
+    given = score.as_py() if isinstance(score, pa.Scalar) else score
+    try:
+        found = math.nan if isinstance(given, (str, bytes)) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise EarmarkError(f"index: a least score is a finite number, not {score!r:.80}")
+    return found

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.errors import ConfigError, IndexUnavailable, NotFound
-from core.ids import Ids, id_list
+from core.ids import Ids, id_list, one_id
 from index.changes import column
 from index.collapse import collapse
 from index.load import BLOCK_ROWS, NUMBER, Loaded, align, completed, load, load_metadata
@@ -98,7 +98,7 @@ class Searcher(Queries):
     def vectors(self, content_id: str) -> np.ndarray:
         """What the index holds of a content, float32 (windows, dim). Raises `NotFound`."""
         self.process.check()
-        number = self.number_of(content_id)
+        number = self.number_of(one_id(content_id))
         if number is None:
             raise NotFound(f"{content_id!r} is not in the index {self.manifest.name}")
         return self._loaded.take(self._members.rows_of(number))
@@ -295,7 +295,7 @@ def open_index(
 
     Raises `IndexUnavailable` where there is none, a file is damaged, or its model is not `expect_model`.
     """
-    chosen = version or current_version(folder, name)
+    chosen = current_version(folder, name) if version is None else version
     if chosen is None:
         raise IndexUnavailable(f"the index {name} has not been published")
     try:

@@ -12,6 +12,7 @@ import numpy as np
 
 from core.errors import EarmarkError, IndexUnavailable
 from index.places import index_home
+from index.process import Process
 from index.search import Searcher, open_index
 from index.versions import CURRENT
 
@@ -35,7 +36,7 @@ class Server:
         """`device`: as of `open_index`."""
         self._folder, self._name, self._expect, self._poll_s = folder, name, expect_model, poll_s
         self._device = device
-        self._refreshing = threading.Lock()
+        self._refreshing, self._process = threading.Lock(), Process(name)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.problem: str | None = None
@@ -51,7 +52,9 @@ class Server:
         return current
 
     def refresh(self) -> bool:
-        """Looks for another version; returns whether it was swapped in."""
+        """Looks for another version; returns whether it was swapped in. Raises `StorageError` in a process that was
+        forked since."""
+        self._process.check()
         with self._refreshing:
             mark = self._mark()
             if mark == self._seen:

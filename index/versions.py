@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -40,24 +39,36 @@ def publishing(home: Path) -> Iterator[None]:
     import fcntl
 
     home.mkdir(parents=True, exist_ok=True)
-    with _guard:
-        lock = _locks.setdefault(str(home.resolve()), threading.RLock())
+    own, key = _publishing, home.resolve()
+    with own.guard:
+        lock = own.locks.setdefault(key, threading.RLock())
     with lock:
-        depth = _depth.__dict__.setdefault("of", {})
-        if depth.get(home.resolve()):
+        if key in own.held:  # by this thread, as no other has the lock
             yield
             return
         with open(home / "publish.lock", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            depth[home.resolve()] = True
+            own.held.add(key)
             try:
                 yield
             finally:
-                depth[home.resolve()] = False
+                own.held.discard(key)
                 fcntl.flock(file, fcntl.LOCK_UN)
 
 
-_guard, _locks, _depth = threading.Lock(), dict[str, Any](), threading.local()
+class _Publishing:
+    """What this process holds against other publications."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.locks: dict[Path, threading.RLock] = {}  # by home
+        self.held: set[Path] = set()  # homes whose file is locked by this process
+
+
+_publishing = _Publishing()
+if hasattr(os, "register_at_fork"):
+    # A lock that a thread had taken stays taken in the child, which does not have that thread.
+    os.register_at_fork(after_in_child=_publishing.__init__)  # type: ignore[misc]
 
 
 def point_to(folder: Path, name: str, version: str) -> None:
@@ -75,8 +86,9 @@ def versions(folder: Path, name: str) -> list[str]:
 
 def current_version(folder: Path, name: str) -> str | None:
     """The version that `CURRENT` names, or None before the first publication."""
+    pointer = index_home(folder, name) / CURRENT
     try:
-        held = json.loads((index_home(folder, name) / CURRENT).read_bytes())["version"]
+        held = json.loads(pointer.read_bytes())["version"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from core.errors import EarmarkError, WrongType
-from core.ids import id_list, key_list, path_list, some_of
+from core.ids import id_list, key_list, one_id, path_list, some_of
+
+
+class Named(str, Enum):  # noqa: UP042  shown by its name, unlike a `StrEnum`
+    FIRST = "a1"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +36,9 @@ from core.ids import id_list, key_list, path_list, some_of
         (pa.chunked_array([["a"], ["b"]]), ["a", "b"]),
         (list(pa.array(["a", "b"])), ["a", "b"]),
         (pa.array(["a", "a"]).dictionary_encode(), ["a", "a"]),
+        (pd.Series(["a", "b"]), ["a", "b"]),
+        (Named.FIRST, ["a1"]),
+        ([Named.FIRST], ["a1"]),
     ],
 )
 def test_ids(given: object, ids: list[str]) -> None:
@@ -38,7 +47,12 @@ def test_ids(given: object, ids: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [b"a1", bytearray(b"a"), [b"a1"], 5, [5], None, [None], [["a"]], Path("a"), np.array("a"), np.eye(2)]
+    "given",
+    [
+        *(b"a1", bytearray(b"a"), [b"a1"], 5, [5], None, [None], [["a"]], Path("a"), np.array("a"), np.eye(2)),
+        pd.DataFrame({"a1": ["a1"]}),  # whose values, taken one by one, are the names of its columns
+        pa.table({"a1": ["a1"]}),
+    ],
 )
 def test_what_are_no_ids(given: object) -> None:
     with pytest.raises(WrongType, match="shows") as raised:
@@ -61,3 +75,10 @@ def test_paths() -> None:
 
 def test_ids_in_a_message() -> None:
     assert some_of(["a", "b"]) == "'a', 'b'" and some_of([str(n) for n in range(12)]).endswith("'9' and 2 more")
+
+
+def test_a_single_id() -> None:
+    assert one_id("a") == one_id(np.str_("a")) == one_id(pa.scalar("a")) == "a"
+    for wrong in (b"a", ["a"], None, 5, pa.scalar(5)):
+        with pytest.raises(WrongType, match="an id is text"):
+            one_id(wrong)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,9 @@ import pyarrow.compute as pc
 import pytest
 
 from core.errors import ConfigError, EarmarkError, IndexUnavailable, NotFound, WrongType
-from index import LiveIndex, open_index, publish_vectors, remove
+from index import LiveIndex, Server, open_index, publish_vectors, remove
 from index.queries import Queries
+from index.versions import publishing
 
 DIM, COUNT = 16, 300
 
@@ -52,6 +56,13 @@ def index(request: pytest.FixtureRequest, folder: Path) -> Queries:
     request.addfinalizer(live.close)
     live.put_many([(NAMES[n], VECTORS[n], None, None) for n in range(half, COUNT)])
     return live
+
+
+class Differentiable:
+    """Converts to no array, as a PyTorch tensor that has a gradient."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
 
 
 def ids(found: pa.Table) -> list[str]:
@@ -95,6 +106,7 @@ def test_above_a_cosine_is_the_content_alone(index: Queries) -> None:
         (np.array([None] * DIM), "real numbers"),
         ([[1.0, 2.0], [1.0]], "no array of numbers"),
         ("a0", "real numbers"),
+        (Differentiable(), "no array of numbers"),
     ],
 )
 def test_what_is_no_query(index: Queries, query: object, problem: str) -> None:
@@ -130,7 +142,13 @@ def test_more_than_there_are_is_all(index: Queries, k: int) -> None:
     assert sorted(ids(index.search(VECTORS[0], k))) == sorted(NAMES)
 
 
-@pytest.mark.parametrize("score", [np.nan, np.inf, "0.5", None, [0.5]])
+@pytest.mark.parametrize("score", [0.5, np.float16(0.5), np.array(0.5), pa.scalar(0.5), Fraction(1, 2)])
+def test_a_least_score_is_of_any_type_of_numbers(index: Queries, score: float) -> None:
+    for exact in (False, True):
+        assert index.above(VECTORS[0], score, exact=exact).equals(index.above(VECTORS[0], 0.5, exact=exact))
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf, "0.5", None, [0.5], 10**400, pa.scalar("0.5"), pa.scalar(None)])
 def test_a_least_score_is_a_number(index: Queries, score: float) -> None:
     with pytest.raises(EarmarkError, match="a least score is a finite number"):
         index.above(VECTORS[0], score)
@@ -156,6 +174,7 @@ def test_what_is_no_id_is_refused_everywhere(index: Queries, wrong: object, tmp_
             lambda: index.similar("a0", 1, unlike=wrong),  # type: ignore[arg-type]
             lambda: live.delete(wrong),  # type: ignore[arg-type]
             lambda: remove(tmp_path, "a", wrong),  # type: ignore[arg-type]
+            lambda: index.vectors(wrong),  # type: ignore[arg-type]
         ):
             with pytest.raises(TypeError) as raised:
                 call()
@@ -259,7 +278,7 @@ def test_publishing_what_was_deleted_live(tmp_path: Path, caplog: pytest.LogCapt
 def test_an_index_is_not_used_over_a_fork(tmp_path: Path) -> None:
     """A search of many queries makes OpenMP's threads, which a forked process does not have: it would wait for them."""
     publish(tmp_path)
-    searcher = open_index(tmp_path, "a")
+    searcher, server = open_index(tmp_path, "a"), Server(tmp_path, "a")
     with LiveIndex(tmp_path, "a", write=True) as live:
         assert searcher.search(VECTORS, 1).num_rows == COUNT
 
@@ -272,6 +291,7 @@ def test_an_index_is_not_used_over_a_fork(tmp_path: Path) -> None:
                 lambda: live.put("new", VECTORS[0]),
                 lambda: live.delete("a0"),
                 live.refresh,
+                server.refresh,
             ):
                 with pytest.raises(EarmarkError, match="forked"):
                     call()
@@ -288,6 +308,51 @@ def test_an_index_is_not_used_over_a_fork(tmp_path: Path) -> None:
                 os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
         assert live.search(VECTORS, 1).num_rows == COUNT
+
+
+def test_a_publication_in_another_thread_is_over_for_a_forked_process_when_its_file_is_free(tmp_path: Path) -> None:
+    """The lock that the thread holds in memory would never be free in the child."""
+    publish(tmp_path)
+    begun, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with publishing(tmp_path / "a"):
+            begun.set()
+            end.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert begun.wait(60)
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        with publishing(tmp_path / "a"):
+            os._exit(0)
+    end.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("wrong", ["", "a\nb", "a\0", "\x85", "x" * 513, "é" * 257])
+def test_what_is_published_has_ids_that_can_be_content_ids(tmp_path: Path, wrong: str) -> None:
+    for rows in (
+        pa.table({"content_id": [*NAMES[1:], wrong], "embedding": VECTORS.tolist()}),
+        pa.table({"content_id": pa.array([wrong, *NAMES[1:]], pa.large_string()), "embedding": VECTORS.tolist()}),
+    ):
+        with pytest.raises(EarmarkError, match="cannot be a content id"):
+            publish_vectors(tmp_path, "a", rows, model_id="m", dim=DIM, source="s")
+    longest = "é" * 256
+    rows = pa.table({"content_id": [longest, *NAMES[1:]], "embedding": VECTORS.tolist()})
+    assert publish_vectors(tmp_path, "a", rows, model_id="m", dim=DIM, source="s").count == COUNT
+
+
+def test_a_version_or_a_name_that_is_none(tmp_path: Path) -> None:
+    publish(tmp_path)
+    with pytest.raises(ConfigError, match="the index version '' .*empty"):
+        open_index(tmp_path, "a", version="")
+    for wrong in (b"a", None, 5):
+        with pytest.raises(WrongType, match="a name is text"):
+            open_index(tmp_path, wrong)  # type: ignore[arg-type]
 
 
 def test_a_pointer_or_a_manifest_leads_nowhere_else(tmp_path: Path) -> None:
