@@ -21,8 +21,9 @@ from av.container import InputContainer
 from av.packet import Packet
 
 from catalog.blocks import BLOCK_FRAMES, Blocks, Converter, Shape
+from catalog.completeness import Link, Reading
 from catalog.container import check_file, open_audio
-from catalog.lengths import MP3_FRAME_BYTES, Declared, declared
+from catalog.lengths import declared
 from catalog.limits import Limits
 from catalog.links import Span, links
 from catalog.media import SAMPLE_RATE, Audio, Listener
@@ -30,8 +31,6 @@ from core.errors import BadItem
 
 __all__ = ["BLOCK_FRAMES", "decode_audio"]
 
-MIN_MISSING_S = 0.25  # below this, decoders' delays and paddings explain what is missing
-MAX_MISSING = 0.01  # share of the duration that may be missing before the file counts as damaged
 CANCELLED = 0.02  # share of its energy that stereo keeps in the mean when one channel is the other, inverted
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000  # Hz
 MAX_DEMUX_ERRORS = 100  # in a row, after which nothing more is expected of a container
@@ -106,34 +105,41 @@ def decode_audio(
     if stated.cut and not accept_truncated:
         raise BadItem("truncated", f"{path.name}: {stated.cut}")
     single = len(spans) == 1
-    decode = _Decode(path, limits, listeners, samples or Heap(), progress)
+    whole = spans == [(0, size)]
+    decode = _Decode(Reading(path), limits, listeners, samples or Heap(), progress)
     for number, span in enumerate(spans):
         try:
-            with open_audio(path, None if single else span) as (container, stream):
+            with open_audio(path, None if whole else span) as (container, stream):
                 index_s = _index_duration(container, stream)
                 if single and stated.duration_s is not None:
                     index_s = stated.duration_s
                 if number == 0:
                     _check_length(path, limits, index_s, container, stream, progress)
-                decode.link(container, stream, Link(index_s, span[1] - span[0], container.format.name == "ogg"))
+                decode.link(container, stream, _link(container, index_s, span))
         except BadItem as error:
             if number == 0 or error.reason not in ("not_audio", "no_audio_stream"):
                 raise
-            decode.failed_links.append(f"the part from byte {span[0]:,} on is no audio")
-    truncated = decode.check_complete(stated, size, accept_truncated)
+            decode.reading.failed_links.append(f"the part from byte {span[0]:,} on is no audio")
+    truncated = decode.reading.check_complete(stated, size, accept_truncated)
     audio = replace(decode.finish(), truncated=truncated)
-    return _one_channel(path, limits, spans, decode, audio) if decode.cancelled else audio
+    return _one_channel(path, limits, [None] if whole else spans, decode, audio) if decode.cancelled else audio
 
 
-def _one_channel(path: Path, limits: Limits, spans: Sequence[Span], first: _Decode, audio: Audio) -> Audio:
+def _link(container: InputContainer, index_s: float | None, span: Span) -> Link:
+    matroska = "matroska" in container.format.name  # whose index may stand in front, so that sound is at the end
+    alone = matroska and all(isinstance(other, AudioStream) for other in container.streams)
+    return Link(index_s, span, container.format.name == "ogg", alone)
+
+
+def _one_channel(path: Path, limits: Limits, spans: Sequence[Span | None], first: _Decode, audio: Audio) -> Audio:
     """The first channel instead of the mix, for a file whose channels cancel each other out: one of them is inverted,
     and the mean of both would be next to silence."""
     first.samples.restart()
-    again = _Decode(path, limits, (), first.samples, first.progress)
+    again = _Decode(Reading(path), limits, (), first.samples, first.progress)
     again.first_only = True
     for span in spans:
-        with open_audio(path, None if len(spans) == 1 else span) as (container, stream):
-            again.link(container, stream, Link(None, span[1] - span[0], False))
+        with open_audio(path, span) as (container, stream):
+            again.link(container, stream, Link(None, (0, 0), False))
     return replace(audio, samples=again.finish().samples)
 
 
@@ -181,25 +187,10 @@ def _hours(seconds: float) -> str:
 
 
 @dataclass
-class Link:
-    """One stream of a file: what its index states, its size, and how reading it went."""
-
-    index_s: float | None
-    size_bytes: int
-    gapless: bool  # whether the index counts what is there, so that less is a loss
-    seconds: float = 0.0  # decoded
-    packet_bytes: int = 0  # of packets that could be decoded
-    end_byte: int = 0  # of the last packet whose place is known
-    end_s: float = 0.0  # of the last frame, by the file's own clock
-    last_failed: bool = False  # the last packet could not be decoded
-    demux_error: str = ""  # what ended the stream, unless it was its end
-
-
-@dataclass
 class _Decode:
-    """State of one decode: the growing result and what is needed to judge whether the file was whole."""
+    """State of one decode: the growing result and what was read of the file."""
 
-    path: Path
+    reading: Reading
     limits: Limits
     listeners: Sequence[Listener]
     samples: Samples
@@ -207,12 +198,7 @@ class _Decode:
     first_only: bool = False  # the first channel instead of the mean of all
     shape: Shape | None = None  # of the blocks now
     first: Shape | None = None  # what listeners receive
-    seconds: float = 0.0
     seconds_of: dict[tuple[int, int], float] = field(default_factory=dict)  # (rate, channels) → seconds
-    failed_packets: int = 0
-    failed_s: float = 0.0
-    failed_links: list[str] = field(default_factory=list)
-    read: list[Link] = field(default_factory=list)
     mixed_energy: float = 0.0  # of the mean of two channels, summed over samples
     channel_energy: float = 0.0  # of the channels themselves
     resampler: soxr.ResampleStream | None = None
@@ -223,8 +209,8 @@ class _Decode:
         channels = stream.codec_context.channels
         if channels > self.limits.max_channels:
             raise BadItem("too_many_channels", f"{channels} channels; {self.limits.max_channels} are allowed")
-        self.read.append(link)
-        begins_s, blocks = self.seconds, Blocks()
+        self.reading.links.append(link)
+        begins_s, blocks = self.reading.seconds, Blocks()
         for frame, shape in _with_shapes(self._frames(container, stream, link), stream.codec_context.name):
             if self.shape is None or not (shape is self.shape or shape.same(self.shape)):
                 for block in blocks.rest():
@@ -234,7 +220,7 @@ class _Decode:
                 self._take(block)
         for block in blocks.rest():
             self._take(block)
-        link.seconds = self.seconds - begins_s
+        link.seconds = self.reading.seconds - begins_s
 
     def _frames(self, container: InputContainer, stream: AudioStream, link: Link) -> Iterator[AudioFrame]:
         """Decoded frames; a packet that fails is counted and skipped, as players do."""
@@ -259,13 +245,15 @@ class _Decode:
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                self.failed_packets += 1
-                self.failed_s += _seconds(packet) or frame_s
+                self.reading.failed_packets += 1
+                self.reading.failed_s += _seconds(packet) or frame_s
                 link.last_failed = True
-                if self.failed_packets > MAX_NOISE_ERRORS and not decoded:
+                if self.reading.failed_packets > MAX_NOISE_ERRORS and not decoded:
                     return  # noise that looks like packets
                 continue
             link.packet_bytes += packet.size
+            if packet.size:
+                link.sound_end = link.end_byte
             for frame in frames:
                 if not isinstance(frame, AudioFrame) or not frame.samples:
                     continue
@@ -304,15 +292,15 @@ class _Decode:
         mono = block @ self.weights
         # One pass over the mix finds every NaN and Inf; only a suspicion looks at each sample.
         if not math.isfinite(float(mono.sum(dtype=np.float64))) and not np.isfinite(block).all():
-            at_s = self.seconds + int(np.argmin(np.isfinite(block).all(axis=1))) / self.shape.rate
+            at_s = self.reading.seconds + int(np.argmin(np.isfinite(block).all(axis=1))) / self.shape.rate
             raise BadItem("non_finite_samples", f"NaN or infinite sample at {at_s:.3f} s")
         if self.shape.channels == 2:
             self.mixed_energy += float(np.vdot(mono, mono))
             self.channel_energy += float(np.vdot(block, block)) / 2
         key = self.shape.rate, self.shape.channels
         self.seconds_of[key] = self.seconds_of.get(key, 0.0) + len(block) / self.shape.rate
-        self.seconds = sum(self.seconds_of.values())
-        if self.seconds > self.limits.max_audio_s:
+        self.reading.seconds = sum(self.seconds_of.values())
+        if self.reading.seconds > self.limits.max_audio_s:
             raise BadItem("too_long", f"more than {_hours(self.limits.max_audio_s)}, which is the limit")
         for converted in (block,) if self.converter is None else self.converter.convert(block):
             for listener in self.listeners:
@@ -335,68 +323,11 @@ class _Decode:
         """Whether two channels cancel each other out: unrelated ones keep half of their energy in the mean."""
         return not self.first_only and self.mixed_energy < CANCELLED * self.channel_energy
 
-    def check_complete(self, stated: Declared, size: int, accept_truncated: bool) -> str:
-        """How the file ends early, "" for a whole one. Raises `BadItem` where that is not accepted, and where more
-        than `MAX_MISSING` of the file could not be decoded."""
-        if not self.seconds:
-            if self.failed_packets:
-                raise BadItem("decode_failed", f"none of the {self.failed_packets} packets could be decoded")
-            raise BadItem("empty_audio", f"{self.path.name} holds no audio samples")
-        truncated = stated.cut or self._short(stated)
-        if truncated and not accept_truncated:
-            raise BadItem("truncated", f"{self.path.name}: {truncated}")
-        if not truncated:
-            damaged = self._damage(stated)
-            if damaged:
-                raise BadItem("decode_failed", f"{self.path.name}: {damaged}")
-        return truncated or ""
-
-    def _short(self, stated: Declared) -> str | None:
-        """How the sound ends before the bytes that the header promises."""
-        index_s, link = self._stated_s(stated), self.read[-1]
-        if stated.counted and index_s is not None:
-            missing = index_s - self.seconds - self.failed_s > _tolerated(index_s)
-            if missing and len(self.read) == 1 and index_s - link.end_s <= _tolerated(index_s):
-                return None  # it goes on to its end: the loss is inside
-            return f"{self.seconds:.2f} s of audio; the file states {index_s:.2f} s" if missing else None
-        if link.last_failed and index_s is None:
-            return f"the last packet is cut at {self.seconds:.2f} s"
-        return None
-
-    def _stated_s(self, stated: Declared) -> float | None:
-        """The duration of the whole file: that of an index holds for the one stream of a file."""
-        return stated.duration_s or (self.read[0].index_s if len(self.read) == 1 else None)
-
-    def _damage(self, stated: Declared) -> str | None:
-        """What of the file could not be decoded, though its bytes are there."""
-        if self.failed_links:
-            return self.failed_links[0]
-        if self.failed_s > _tolerated(self.seconds + self.failed_s):
-            return f"{self.failed_s:.2f} of {self.seconds + self.failed_s:.2f} s could not be decoded"
-        index_s = self._stated_s(stated)
-        missing = index_s is not None and index_s - self.seconds > _tolerated(index_s)
-        read = sum(link.packet_bytes for link in self.read)
-        if (
-            missing
-            and stated.audio_bytes
-            and stated.audio_bytes - read > max(2 * MP3_FRAME_BYTES, stated.audio_bytes // 50)
-        ):
-            return f"only {read:,} of {stated.audio_bytes:,} bytes are audio"
-        if missing and stated.counted:
-            return f"{self.seconds:.2f} s of audio; the file states {index_s:.2f} s and goes on to its end"
-        for link in self.read:
-            if link.gapless and link.index_s and link.index_s - link.seconds > _tolerated(link.index_s):
-                return f"{link.index_s - link.seconds:.2f} of {link.index_s:.2f} s are missing inside the file"
-            unread = link.size_bytes - link.end_byte
-            if link.demux_error and (missing or (link.index_s is None and unread > link.size_bytes // 100)):
-                return f"the container is damaged after {self.seconds:.2f} s: {link.demux_error}"
-        return None
-
     def finish(self) -> Audio:
         self._flush()
         (rate, channels), _ = max(self.seconds_of.items(), key=lambda item: item[1])
         heard = {listener.name: listener for listener in self.listeners}
-        return Audio(self.samples.finish(), self.seconds, rate, channels, heard)
+        return Audio(self.samples.finish(), self.reading.seconds, rate, channels, heard)
 
 
 def _with_shapes(frames: Iterator[AudioFrame], codec: str) -> Iterator[tuple[AudioFrame, Shape]]:
@@ -417,7 +348,3 @@ def _with_shapes(frames: Iterator[AudioFrame], codec: str) -> Iterator[tuple[Aud
         waiting, now = frame, following
     if waiting is not None and now is not None:
         yield waiting, now
-
-
-def _tolerated(seconds: float) -> float:
-    return max(MIN_MISSING_S, MAX_MISSING * seconds)

@@ -68,7 +68,16 @@ def open_audio(path: Path, span: Span | None = None) -> Iterator[tuple[InputCont
         if not isinstance(stream, AudioStream):
             raise BadItem("no_audio_stream", f"{path.name} ({container.format.name}) has no audio stream")
         stream.thread_type = "NONE"  # type: ignore[attr-defined]
+        _forget_order(stream)
         yield container, stream
+
+
+def _forget_order(stream: AudioStream) -> None:
+    """Makes the decoder number the channels where the container lists them in an order of its own, as AIFF and MOV do
+    for 7.1. PyAV (up to 18) frees FFmpeg's list of them once for each frame, which ends the process."""
+    layout = stream.codec_context.layout
+    if "(" in layout.name:  # FFmpeg's name of every layout that is none of its own
+        stream.codec_context.layout = f"{layout.nb_channels} channels"  # type: ignore[assignment]
 
 
 def metadata(path: Path) -> dict[str, str]:

@@ -8,11 +8,12 @@ a header is only a wrong number:
 - **MP4/M4A**: a top-level box that reaches past the end of the file is a cut, whether or not the index survived it.
 - **Matroska, WebM**: the segment's size, where the writer knew it.
 - **Ogg**: states no length, but pages state theirs: bytes after the last whole page, when that page does not end its
-  stream, are a cut. Dumps of live streams, whole pages without an end mark, pass.
+  stream or when they begin another page, are a cut. Dumps of live streams, whole pages without an end mark, pass.
 - **MP3**: a Xing, Info or VBRI header counts frames and bytes. The file is cut where both exceed what is there: a tool
   that edits a file may leave either of them wrong.
 - **FLAC**: total samples in STREAMINFO, the only statement that there is; 0 says nothing.
-- **ADTS AAC**: states nothing; a last frame that is cut fails to decode, which `catalog.audio` sees.
+- **ADTS AAC, MPEG audio without such a header**: state nothing; a last frame that is cut fails to decode, which
+  `catalog.audio` sees.
 
 Sources: RFC 9639 (FLAC), RFC 3533 (Ogg), RFC 9559 (Matroska), ISO/IEC 14496-12 (MP4 boxes), EBU Tech 3306 (RF64), and
 the Xing/LAME tag as described in LAME's `VbrTag.c`.
@@ -27,12 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from catalog.links import OGG_MAX_PAGE_BYTES, Span, links
+from catalog.links import Span, last_ogg_page, links
 
 _STREAMED_WAV_BYTES = (
     0x7FFFF000  # of WAV and AIFF: sizes from here on are placeholders of writers that could not seek back
 )
 MP3_FRAME_BYTES = 1441  # of the largest frame
+MPEG_FRAME_BYTES = 1728  # of the largest frame of layer II
+_MP4_SOUND = {b"moov", b"mdat", b"moof", b"styp", b"sidx"}  # boxes of sound and its index, also in fragments
 _MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
@@ -189,7 +192,7 @@ def _mp3(frame: bytes, start: int, size: int) -> Declared:
 
 def _mp4_cut(file: BinaryIO, size: int) -> tuple[str | None, bool]:
     """How a box is cut, and whether all boxes state their size."""
-    offset = 0
+    offset, seen = 0, set[bytes]()
     while offset + 8 <= size:
         file.seek(offset)
         head = file.read(16)
@@ -201,7 +204,10 @@ def _mp4_cut(file: BinaryIO, size: int) -> tuple[str | None, bool]:
         if length < 8 or not name.isascii():
             return None, True  # trailing bytes that are not a box
         if offset + length > size:
+            if b"moov" in seen and b"mdat" in seen and name not in _MP4_SOUND:
+                return None, True  # a tag or other bytes behind the sound and its index
             return f"the {name.decode('ascii', 'replace')!r} box is {offset + length - size:,} bytes short", True
+        seen.add(name)
         offset += length
     return None, True
 
@@ -230,19 +236,22 @@ def _ebml_size(file: BinaryIO) -> int | None:
 
 
 def _ogg_cut(file: BinaryIO, size: int) -> str | None:
-    file.seek(max(0, size - 2 * OGG_MAX_PAGE_BYTES))
-    tail = file.read()
-    ends_stream = False
-    at = tail.find(b"OggS\0")
-    end = at
-    while at >= 0:
-        segments = tail[at + 26] if at + 26 < len(tail) else None
-        table = tail[at + 27 : at + 27 + segments] if segments is not None else b""
-        page_end = at + 27 + len(table) + sum(table)
-        if segments is None or len(table) < segments or page_end > len(tail):
-            # Half a page, unless this is the capture pattern by chance inside the junk behind an ended stream.
-            return None if ends_stream else "the last page is incomplete"
-        if at >= end:  # not inside the payload of the page before
-            end, ends_stream = page_end, bool(tail[at + 5] & 0x04)
-        at = tail.find(b"OggS\0", max(at + 5, end))
-    return f"{len(tail) - end} bytes of an incomplete page at the end" if end < len(tail) and not ends_stream else None
+    end, ends_stream = last_ogg_page(file)
+    file.seek(end)
+    rest = file.read(5)
+    if not end or rest == b"OggS\0":
+        return "the last page is incomplete"
+    return f"{size - end:,} bytes of an incomplete page at the end" if rest and not ends_stream else None
+
+
+def cut_frame(path: Path, at: int) -> bool:
+    """Whether a frame of ADTS AAC or MPEG audio begins at byte `at` and the file ends within it."""
+    with path.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size - at
+        file.seek(at)
+        head = file.read(6)
+    if len(head) < 6 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return head[:1] == b"\xff" and len(head) < 6
+    if head[1] & 0xF6 == 0xF0:  # ADTS
+        return left < ((head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5)
+    return left < MPEG_FRAME_BYTES

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,13 +23,36 @@ Span = tuple[int, int]  # first byte, and the byte after the last
 def links(path: Path) -> list[Span]:
     """The byte ranges of the links of the file at `path`, in order; one range for every other kind of file."""
     with path.open("rb") as file:
-        head, starts = file.read(4), []
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        head, starts, end = file.read(4), [], size
         if head == b"OggS":
             starts = _ogg_starts(file)
+            end = last_ogg_page(file)[0] or size
         elif head == b"fLaC":
             starts = _flac_starts(file)
-        bounds = [0, *(start for start in starts if start), file.seek(0, os.SEEK_END)]
+    bounds = [0, *(start for start in starts if 0 < start < end), end]
     return list(zip(bounds[:-1], bounds[1:], strict=True))
+
+
+def last_ogg_page(file: BinaryIO) -> tuple[int, bool]:
+    """(the byte behind the last whole page, whether that page ends its stream); (0, False) without a whole page.
+
+    What follows it is no sound, and FFmpeg would take it for a longer or a damaged stream.
+    """
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _CHUNK_BYTES)
+        file.seek(start)
+        data = file.read(end - start + OGG_MAX_PAGE_BYTES)
+        at = data.rfind(b"OggS\0", 0, end - start + 4)
+        while at >= 0:
+            page = data[at : at + OGG_MAX_PAGE_BYTES]
+            if _is_page(page):
+                return start + at + (_page_bytes(page) or 0), bool(page[5] & 0x04)
+            at = data.rfind(b"OggS\0", 0, at + 4)
+        end = start
+    return 0, False
 
 
 def _ogg_starts(file: BinaryIO) -> list[int]:
@@ -37,13 +61,35 @@ def _ogg_starts(file: BinaryIO) -> list[int]:
     for at in _every(file, (b"OggS\0\x02", b"OggS\0\x06")):
         file.seek(at)
         page = file.read(OGG_MAX_PAGE_BYTES)
-        size = _page_bytes(page)
-        if size is None or _ogg_crc(page[:size]) != int.from_bytes(page[22:26], "little"):
+        if not _is_page(page):
             continue  # the mark by chance, inside a payload
         if at != behind:
             starts.append(at)
-        behind = at + size
+        behind = at + (_page_bytes(page) or 0)
     return starts
+
+
+def stray_bytes(path: Path, span: Span) -> int:
+    """Bytes of the pages in a link that belong to a stream which does not begin there: its first page is damaged, and
+    FFmpeg leaves them out without a word."""
+    known, stray = set[bytes](), 0
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        at = data.find(b"OggS\0", *span)
+        while at >= 0:
+            page = data[at : at + 27 + 255]
+            size = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) >= 27 else len(page)
+            if page[5:6] and page[5] & 0x02:
+                known.add(page[14:18])
+            elif page[14:18] not in known:
+                stray += size
+            at = data.find(b"OggS\0", max(at + size, at + 5), span[1])
+    return stray
+
+
+def _is_page(page: bytes) -> bool:
+    """Whether bytes begin with a whole and undamaged page."""
+    size = _page_bytes(page)
+    return size is not None and _ogg_crc(page[:size]) == int.from_bytes(page[22:26], "little")
 
 
 def _page_bytes(page: bytes) -> int | None:

@@ -144,3 +144,51 @@ def test_flac_states_its_samples_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "x.flac"
     soundfile.write(path, np.zeros((8000, 1), np.float32), 8000)
     assert declared(path).duration_s == 1.0 and declared(path).counted
+
+
+TAG = b"TAG" + b"x" * 125  # ID3v1
+BEHIND = {"tag": TAG, "line": b"\n", "zeros": b"\0" * 20_000, "page": b"<html>404</html>" * 50, "ones": b"\xff" * 3000}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".m4a", ["-c:a", "aac"]),
+        (".aac", ["-c:a", "aac"]),
+        (".mp2", ["-c:a", "mp2"]),
+        (".mp3", ["-c:a", "libmp3lame", "-write_xing", "0"]),
+        (".ogg", ["-c:a", "libvorbis"]),
+        (".opus", ["-c:a", "libopus"]),
+        (".mka", ["-c:a", "libvorbis"]),
+    ],
+)
+def test_what_follows_the_sound_is_no_cut(tmp_path: Path, suffix: str, codec: list[str]) -> None:
+    whole = made(tmp_path / f"x{suffix}", *codec)
+    seconds, path = decode_audio(whole).duration_s, tmp_path / f"more{suffix}"
+    for name, data in BEHIND.items():
+        path.write_bytes(whole.read_bytes() + data)
+        assert decode_audio(path).duration_s == pytest.approx(seconds, abs=0.06), name
+
+
+def test_zeros_far_behind_the_last_ogg_page(tmp_path: Path) -> None:
+    path = made(tmp_path / "x.opus", "-c:a", "libopus")
+    path.write_bytes(path.read_bytes() + bytes(5 << 20))
+    assert decode_audio(path).duration_s == pytest.approx(SECONDS, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [(".ogg", "libvorbis"), (".mka", "libopus"), (".webm", "libopus"), (".mp3", "libmp3lame"), (".flac", "flac")],
+)
+def test_zeros_in_place_of_the_second_half_are_a_loss(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = made(tmp_path / f"x{suffix}", "-c:a", codec)
+    data, half = path.read_bytes(), path.stat().st_size // 2
+    path.write_bytes(data[:half] + bytes(len(data) - half))
+    assert reason(path) in ("truncated", "decode_failed")
+
+
+def test_many_zeros_where_nothing_states_a_length(tmp_path: Path) -> None:
+    path = made(tmp_path / "x.mp2", "-c:a", "mp2")
+    path.write_bytes(path.read_bytes() + bytes(100_000))
+    assert reason(path) == "truncated"
+    assert decode_audio(path, accept_truncated=True).duration_s == pytest.approx(SECONDS, abs=0.1)

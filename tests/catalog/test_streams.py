@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from catalog import isolated
 from catalog.audio import decode_audio
 from catalog.limits import Limits
 from catalog.links import links
@@ -81,6 +82,14 @@ def test_eight_channels_of_every_codec(tmp_path: Path, codec: Sequence[str], suf
     assert audio.duration_s == pytest.approx(ffmpeg_seconds(path), abs=0.03)
     assert (audio.source_channels, ear.starts) == (8, [(48_000, 8)])
     assert ear.samples.shape == (round(audio.duration_s * 48_000), 8)
+    assert 0.001 < np.abs(audio.samples).max() < 1
+
+
+@pytest.mark.parametrize(("codec", "suffix", "channels"), [("pcm_s16be", ".aiff", 8), ("pcm_s24le", ".mov", 7)])
+def test_channels_in_an_order_of_the_containers_own(tmp_path: Path, codec: str, suffix: str, channels: int) -> None:
+    path = tone(tmp_path / f"x{suffix}", 0.3, 48_000, channels, "-c:a", codec)
+    audio = isolated.decode_audio(path)  # PyAV frees such a list of channels twice, which would end this process
+    assert (audio.source_channels, audio.duration_s) == (channels, pytest.approx(0.3, abs=0.001))
     assert 0.001 < np.abs(audio.samples).max() < 1
 
 
@@ -173,6 +182,18 @@ def test_a_link_that_is_cut_is_truncated(tmp_path: Path) -> None:
     assert caught.value.reason == "truncated"
     audio = decode_audio(path, accept_truncated=True)
     assert audio.truncated and 1.5 < audio.duration_s < 3.5
+
+
+def test_a_link_whose_first_page_is_damaged_is_no_shorter_file(tmp_path: Path) -> None:
+    parts = [tone(tmp_path / f"{n}.ogg", 1.0, 44_100, 1, "-c:a", "libvorbis", hz=200 + n) for n in range(3)]
+    path = joined(tmp_path / "x.ogg", *parts)
+    data = bytearray(path.read_bytes())
+    at = parts[0].stat().st_size
+    data[at : at + 4] = b"XXXX"
+    path.write_bytes(data)
+    with pytest.raises(BadItem, match="a stream whose beginning is damaged") as caught:
+        decode_audio(path)
+    assert caught.value.reason == "decode_failed"
 
 
 def test_loudness_of_a_stream_that_changes(tmp_path: Path) -> None:
