@@ -104,7 +104,9 @@ def _served(store: Any) -> dict[str, View]:
         if name not in families and "__" not in name:
             continue  # somebody's own view over other files
         view = families.get(name) or embedding_view(name.split("__")[0], "", 0)
-        found[name] = View(name, view.entity, view.features, view.description)
+        applied = {feature.name for feature in feast_view.features}  # fewer in a store of an earlier version
+        features = tuple(feature for feature in view.features if feature.name in applied)
+        found[name] = View(name, view.entity, features, view.description)
     return found
 
 

@@ -77,6 +77,17 @@ def test_a_store_agrees_with_itself(enriched: Path) -> None:
     }
 
 
+def test_a_store_that_an_earlier_version_made_agrees_with_itself(store: Path) -> None:
+    """It knows fewer features until its next run."""
+    feast_store = open_store(store)
+    view = feast_store.get_feature_view("acoustic")
+    view.features = [feature for feature in view.features if feature.name != "truncated"]
+    view.projection.features = list(view.features)
+    feast_store.apply(view)
+    found = consistency(store, views=["acoustic"])
+    assert found["share"] == 1.0 and view_of(found, "acoustic")["sampled"] == 3
+
+
 def push(store: Any, event: Any, **changed: Any) -> None:
     from feast.data_source import PushMode
 
