@@ -25,6 +25,7 @@ from feature_repo.spark import spark_settings
 
 PROJECT = "earmark"
 FOLDER = "feast"
+IDENTITY = "identity.json"  # in FOLDER, of a store whose rows are in Redis
 DEFINITIONS_VERSION = 4  # raised when feature_repo.views or repo_yaml define something else than before
 PLUGINS = "feature_repo.plugins"
 SQLITE_STORE = f"{PLUGINS}.online.sqlite_store.EarmarkSqliteOnlineStore"
@@ -75,9 +76,10 @@ def profile_name() -> str:
     return os.environ.get(PROFILE_VARIABLE, "embedded")
 
 
-def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
+def repo_yaml(root: Path, profile: str = "embedded", redis_project: str = PROJECT) -> dict[str, Any]:
     """feature_store.yaml of a profile: `embedded` (SQLite online), `redis`, or `spark` (with Redis online where the
-    environment names one, else SQLite). Raises `ConfigError`."""
+    environment names one, else SQLite). `redis_project` is the project's name where its rows are in Redis. Raises
+    `ConfigError`."""
     require_parts(profile, REDIS_VARIABLE in os.environ)
     home = root / FOLDER
     online: dict[str, Any] = {"type": SQLITE_STORE}
@@ -92,7 +94,7 @@ def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
     else:
         online["path"] = str(home / "online.db")
     settings: dict[str, Any] = {
-        "project": PROJECT,
+        "project": redis_project if "connection_string" in online else PROJECT,
         "provider": "local",
         "registry": {"registry_type": "sql", "path": registry_url(home / "registry.db"), "cache_ttl_seconds": 60},
         "offline_store": {"type": f"{PLUGINS}.offline.EarmarkOfflineStore"},
@@ -103,18 +105,52 @@ def repo_yaml(root: Path, profile: str = "embedded") -> dict[str, Any]:
     return settings | (spark_settings(root) if profile == "spark" else {})
 
 
-def write_repo(root: Path, profile: str = "embedded") -> Path:
-    """Writes `<root>/feast/` so that both the feast command and `FeatureStore(repo_path=…)` work; returns it."""
+def write_repo(root: Path, profile: str = "embedded") -> str:
+    """Writes `<root>/feast/` so that both the feast command and `FeatureStore(repo_path=…)` work; returns the name of
+    the project."""
     storage = LocalStorage(root)
+    settings = repo_yaml(root, profile)
+    if "connection_string" in settings["online_store"]:
+        settings = repo_yaml(root, profile, own_project(root))
     files = {
-        "feature_store.yaml": settings_text(repo_yaml(root, profile)),
+        "feature_store.yaml": settings_text(settings),
         "definitions.py": DEFINITIONS.format(folder=FOLDER, spark=profile == "spark"),
     }
     for name, text in files.items():
         path = root / FOLDER / name
         if not path.is_file() or path.read_text() != text:
             storage.write(f"{FOLDER}/{name}", text.encode())
-    return root / FOLDER
+    return str(settings["project"])
+
+
+def own_project(root: Path) -> str:
+    """The name of the store's project in Redis, which other stores may share: no two stores have the same, or they
+    would overwrite and remove each other's rows. It is made of an id, which is kept beside the settings, and of the
+    store's path, so that a copy has another. A store that is in Redis under the name of earlier versions, `earmark`,
+    keeps it."""
+    storage, path = LocalStorage(root), os.path.abspath(root)
+    try:
+        known = json.loads((root / FOLDER / IDENTITY).read_text())
+        name, earlier = str(known["id"]), known["earlier_path"]
+    except FileNotFoundError:
+        name, earlier = uuid.uuid4().hex, path if _is_in_shared_redis(root) else None
+        storage.write(f"{FOLDER}/{IDENTITY}", json.dumps({"id": name, "earlier_path": earlier}).encode())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{root / FOLDER / IDENTITY} is damaged ({error}); delete it and {MEND}") from error
+    if earlier == path:
+        return PROJECT
+    return f"{PROJECT}_{hashlib.sha256(f'{name} {path}'.encode()).hexdigest()[:12]}"
+
+
+def _is_in_shared_redis(root: Path) -> bool:
+    """Whether an earlier version wrote the settings of this very store, with rows in Redis."""
+    try:
+        settings = yaml.safe_load((root / FOLDER / "feature_store.yaml").read_text(encoding="utf-8"))
+        registry = registry_file(str(settings["registry"]["path"]))
+        is_own = registry is not None and registry.parent.resolve() == (root / FOLDER).resolve()
+        return is_own and "connection_string" in settings["online_store"] and settings["project"] == PROJECT
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return False
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
@@ -229,10 +265,11 @@ def apply(root: Path, release: Mapping[str, Any], extra_models: Mapping[str, Any
     `extra_models` get views beside the released ones. Repeatable: what was applied is remembered after it is done.
     """
     profile = profile_name()
-    write_repo(root, profile)
+    project = write_repo(root, profile)
     others = {**read_models(root), **(extra_models or {})}
     families = [[view.name, [[f.name, str(f.type)] for f in view.features]] for view in FAMILIES]
-    wanted = json.dumps([DEFINITIONS_VERSION, profile, str(root), release["models"], others, families], sort_keys=True)
+    about = [DEFINITIONS_VERSION, profile, str(root), release["models"], others, families, project]
+    wanted = json.dumps(about, sort_keys=True)
     mark = hashlib.sha256(wanted.encode()).hexdigest()
     storage = LocalStorage(root)
     done = root / FOLDER / "applied"

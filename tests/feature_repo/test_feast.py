@@ -325,3 +325,27 @@ def test_a_copied_store_is_not_taken_for_its_original(shelf_and_store: Pair, tmp
     run_catalog(shelf.source, str(tmp_path / "copy"), Config(device="cpu"))
     assert open_store(tmp_path / "copy").list_feature_views()
     assert open_store(store).list_feature_views()
+
+
+def test_the_name_of_a_store_in_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own, and the same again; another for a copy. What an earlier version put into Redis is found again."""
+    import shutil
+
+    monkeypatch.setenv("EARMARK_REDIS", "127.0.0.1:1")
+    stores = [tmp_path / name for name in ("a", "b")]
+    names = [repo.write_repo(store, "redis") for store in stores]
+    assert names[0] != names[1] and all(name.startswith("earmark_") for name in names)
+    assert [repo.write_repo(store, profile) for store in stores for profile in ("embedded", "redis")] == [
+        "earmark",
+        names[0],
+        "earmark",
+        names[1],
+    ]
+    shutil.copytree(stores[0], tmp_path / "copy")
+    assert repo.write_repo(tmp_path / "copy", "redis") not in names
+    earlier = tmp_path / "earlier"
+    (earlier / "feast").mkdir(parents=True)
+    (earlier / "feast" / "feature_store.yaml").write_text(repo.settings_text(repo.repo_yaml(earlier, "redis")))
+    assert [repo.write_repo(earlier, profile) for profile in ("redis", "embedded", "redis")] == ["earmark"] * 3
+    shutil.copytree(earlier, tmp_path / "copy of earlier")
+    assert repo.write_repo(tmp_path / "copy of earlier", "redis").startswith("earmark_")

@@ -85,3 +85,27 @@ def test_a_run_serves_from_redis(redis: str, tmp_path: Path, monkeypatch: pytest
     gone, kept = online_features(open_store(store), ["sound 0", "sound 1"]).to_pylist()
     assert all(value is None for name, value in gone.items() if name != "content_id")
     assert kept["content__title"] == "Sound number 1"
+
+
+def test_two_stores_share_a_redis(redis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same contents in both: neither overwrites nor removes what the other serves."""
+    monkeypatch.setenv("EARMARK_FEAST_PROFILE", "redis")
+    monkeypatch.setenv(REDIS_VARIABLE, redis)
+    stores = {}
+    for name in ("first", "second"):
+        shelf = make_shelf(tmp_path / name / "catalog", sounds=0, texts=1)
+        shelf.rows[0]["title"] = name
+        shelf.save()
+        stores[name] = tmp_path / name / "store"
+        run_catalog(shelf.source, str(stores[name]), Config(device="cpu"))
+    asked = [str(shelf.rows[0]["content_id"])]
+
+    def title(name: str) -> str | None:
+        found: list[str | None] = online_features(open_store(stores[name]), asked)["content__title"].to_pylist()
+        return found[0]
+
+    assert (title("first"), title("second")) == ("first", "second")
+    removal.remove(Run(open_storage(stores["first"]), "test", str(stores["first"]), Config(device="cpu")), asked)
+    assert (title("first"), title("second")) == (None, "second")
+    open_store(stores["first"]).teardown()
+    assert title("second") == "second"
