@@ -1,8 +1,8 @@
-"""What one-shot commands cost: CPU seconds of a process of its own, for a store that is there.
+"""The cost of one-shot commands on an existing store: CPU seconds of one process for each command.
 
-The limit is the same Python with the libraries that the command cannot do without (Arrow, DuckDB for tables, FAISS for
-an index), imported and not used; so it is what no change to our code can save. The peer is the way that the command
-took before: a query through sentence-transformers, features through `import feast`.
+The limit is the same Python with only the imports of the libraries that the command needs (Arrow, DuckDB for tables,
+FAISS for an index): no change to our code can save this cost. The peer is the earlier implementation: a query through
+sentence-transformers, features through `import feast`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PEER_FEAST = (
 
 @dataclass(frozen=True)
 class Command:
-    """A command line (the store follows), the imports that it cannot do without, and the way it took before."""
+    """A command line without its store, the imports that it needs, and code of the earlier implementation."""
 
     arguments: str
     limit: str
@@ -87,7 +87,7 @@ def _catalogue(folder: Path, contents: int) -> Path:
 def _python(*arguments: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "FEAST_USAGE": "False"}
     done = subprocess.run([sys.executable, *arguments], capture_output=True, env=environment)
-    if done.returncode not in (0, 8):  # 8: `remove nobody` finds nobody
+    if done.returncode not in (0, 8):  # 8: `remove nobody` finds no such content
         raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
 
 

@@ -49,7 +49,7 @@ Workload = Callable[[int, Callable[[str], None]], None]
 
 
 def step_costs(workload: Workload, size: int, meter: Meter = cpu_seconds) -> Costs:
-    """What each step of a workload costs at a size, by name; what comes before the first one is nobody's."""
+    """The cost of each step of a workload at a size, by name. Work before the first step is not counted."""
     marks: list[tuple[str, float]] = []
     workload(size, lambda name: marks.append((name, meter())))
     ends = [at for _, at in marks[1:]] + [meter()]
@@ -69,12 +69,12 @@ def growth_rows(rounds: Sequence[Mapping[int, Costs]], what: str, least_s: float
         fixed = statistics.median(costs[empty][step] for costs in rounds)
         net = {size: [costs[size][step] - fixed for costs in rounds] for size in sizes}
         medians = {size: statistics.median(values) for size, values in net.items()}
-        told = ", ".join(f"{size} {what}: {seconds:.2f} CPU s" for size, seconds in medians.items())
+        by_size = ", ".join(f"{size} {what}: {seconds:.2f} CPU s" for size, seconds in medians.items())
         if medians[sizes[-1]] < least_s:
-            rows.append(Row(f"seconds-{step}", medians[sizes[-1]], None, None, "CPU s", note=told))
+            rows.append(Row(f"seconds-{step}", medians[sizes[-1]], None, None, "CPU s", note=by_size))
             continue
         found = [exponent(sizes[-2:], [net[size][number] for size in sizes[-2:]]) for number in range(len(rounds))]
-        spread = f"{min(found):.2f} to {max(found):.2f}; the bar is {BAR}; {told}"
+        spread = f"{min(found):.2f} to {max(found):.2f}; the bar is {BAR}; {by_size}"
         rows.append(
             Row(f"exponent-{step}", statistics.median(found), None, 1.0, f"of {what}", "", "linear", note=spread)
         )
@@ -361,8 +361,8 @@ def run(quick: bool) -> list[Row]:
         for _ in range(ROUNDS):
             command = [sys.executable, "-m", "bench.growth", what, *map(str, own)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            told = json.loads(done.stdout.strip().splitlines()[-1])
-            rounds.append({int(size): costs for size, costs in told.items()})
+            by_size = json.loads(done.stdout.strip().splitlines()[-1])
+            rounds.append({int(size): costs for size, costs in by_size.items()})
         rows += growth_rows(rounds, what)
     return rows
 

@@ -1,4 +1,4 @@
-"""One pass over an audio file for everybody: native-rate blocks for listeners, 16 kHz mono for the models.
+"""Decodes an audio file in one pass: native-rate blocks for the listeners, 16 kHz mono for the models.
 
 PyAV decodes every format: `python -m bench decode` measures it against soundfile with soxr and torchcodec. A crash of
 a native decoder ends the process: `catalog.isolated` runs this in worker processes.
@@ -119,7 +119,7 @@ def decode_audio(
         except BadItem as error:
             if number == 0 or error.reason not in ("not_audio", "no_audio_stream"):
                 raise
-            decode.reading.failed_links.append(f"the part from byte {span[0]:,} on is no audio")
+            decode.reading.failed_links.append(f"the part from byte {span[0]:,} on is not audio")
     truncated = decode.reading.check_complete(stated, size, accept_truncated)
     audio = replace(decode.finish(), truncated=truncated)
     return _one_channel(path, limits, [None] if whole else spans, decode, audio) if decode.cancelled else audio

@@ -34,9 +34,9 @@ def check_file(path: Path, limits: Limits) -> int:
     except FileNotFoundError as error:
         raise BadItem("missing_file", f"there is no file {path.name}") from error
     except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error.__class__.__name__
+        cause = getattr(error, "strerror", None) or error.__class__.__name__
         reason = "unreadable" if getattr(error, "errno", None) in (errno.EACCES, errno.EIO) else "missing_file"
-        raise BadItem(reason, f"{path.name} cannot be looked at: {told}") from error
+        raise BadItem(reason, f"{path.name} cannot be inspected: {cause}") from error
     if not regular:
         raise BadItem("missing_file", f"{path.name} is not a regular file")
     if size == 0:

@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
 __all__ = ["close", "decode_audio", "decode_picture", "media_hash", "metadata", "worker_pids"]
 
-START_S = 120.0  # that a worker may take to import the decoders, on a busy machine
+START_S = 120.0  # longest time for a worker to import the decoders, on a busy machine
 TICK_S = 1.0
-MAX_TASKS = 1000  # of a worker, which bounds what a leak of a decoder can add up to
+MAX_TASKS = 1000  # tasks before a worker is replaced, which bounds the memory that a leaking decoder can take
 _STDERR_CHARS = 300
-# The path is that of this process, so that an installed package, a checkout and a notebook find the same modules.
+# Workers get this process's `sys.path`, so that an installed package, a checkout and a notebook find the same modules.
 _START = (
     "import json,sys;sys.path[:]=json.loads(sys.argv[1]);"
     "from catalog.worker import main;main(int(sys.argv[2]),int(sys.argv[3]))"
 )
 _ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    # The C library would give each block's memory back and fetch it anew, at a quarter of the cost of decoding.
+    # Otherwise the C library returns the memory of each block and requests it again: a quarter of the decoding time.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
@@ -62,9 +62,9 @@ def decode_audio(
     *,
     accept_truncated: bool = False,
 ) -> Audio:
-    """As `catalog.audio.decode_audio`, in a worker process. The listeners in `Audio.heard` are copies of those given.
+    """`catalog.audio.decode_audio` in a worker process. The listeners in `Audio.heard` are copies of `listeners`.
 
-    Raises `BadItem` as that one does, and with reason `decoder_crashed` where the worker died, needed more than
+    Raises the same `BadItem`s, and one with reason `decoder_crashed` if the worker died, needed more than
     `limits.max_decode_bytes` of memory, or decoded nothing for `limits.max_stall_s`.
     """
     from catalog.worker import Task
@@ -81,7 +81,7 @@ def decode_audio(
 
 
 def decode_picture(source: str | Path | bytes, limits: Limits = Limits()) -> Picture:  # noqa: B008
-    """As `catalog.picture.decode_picture`, in a worker process. Raises `BadItem`, also `decoder_crashed`."""
+    """`catalog.picture.decode_picture` in a worker process. Raises `BadItem`, also with reason `decoder_crashed`."""
     from catalog.worker import Task
 
     task = Task("picture", source if isinstance(source, bytes) else Path(source).absolute(), limits)
@@ -91,8 +91,8 @@ def decode_picture(source: str | Path | bytes, limits: Limits = Limits()) -> Pic
 
 
 def media_hash(path: Path) -> str | None:
-    """As `catalog.media_hash.media_hash`, in a worker process, since a demuxer looks into the first packets. None also
-    where that crashes: decoding the file will say so."""
+    """`catalog.media_hash.media_hash` in a worker process, since a demuxer decodes the first packets. None also after a
+    crash, which decoding the file reports."""
     from catalog.worker import Task
 
     try:
@@ -103,7 +103,7 @@ def media_hash(path: Path) -> str | None:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """As `catalog.container.metadata`, in a worker process. Raises `BadItem`, also `decoder_crashed`."""
+    """`catalog.container.metadata` in a worker process. Raises `BadItem`, also with reason `decoder_crashed`."""
     from catalog.worker import Task
 
     found, _ = _POOL.run(Task("tags", path.absolute(), Limits()), np.dtype(np.uint8))
@@ -177,8 +177,8 @@ class _Worker:
             raise _Died(self.how_it_ended()) from error
 
     def _wait(self, stall_s: float, stalled: bool = True) -> None:
-        """Until there is something to receive. A second is counted only while this process runs as well, so that a
-        laptop that sleeps loses no file."""
+        """Waits until there is something to receive. A second counts only while this process also runs, so that no
+        file is lost when a laptop sleeps."""
         poll = select.poll()
         poll.register(self.connection, select.POLLIN)
         idle_s, seen = 0.0, bytes(self._progress[:8])
@@ -200,15 +200,15 @@ class _Worker:
         except subprocess.TimeoutExpired:
             return "the decoder closed its connection"
         words = self._stderr_text()
-        said = f": {words}" if words else ""
+        message = f": {words}" if words else ""
         if code >= 0:
-            return f"the decoder ended with exit code {code}{said}"
+            return f"the decoder ended with exit code {code}{message}"
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
         why = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-        return f"the decoder was ended by {name}{why}{said}"
+        return f"the decoder was ended by {name}{why}{message}"
 
     def _stderr_text(self) -> str:
         with contextlib.suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Which code page is text in that is not Unicode? Windows-1252 unless the bytes cannot be Western European words.
+"""Finds the code page of text that is not Unicode: Windows-1252 unless the bytes cannot be Western European words.
 
 Statistical detectors (charset-normalizer, chardet) call titles of one or two words Chinese or Central European, so they
 do not serve for tags. The rules here ask for evidence that Western European text cannot give: words that consist of

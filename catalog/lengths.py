@@ -3,15 +3,16 @@
 A file is truncated where its bytes end early. Most containers state their size in bytes, and then a wrong duration in
 a header is only a wrong number:
 
-- **WAV, AIFF, W64**: size of the data; 0 and the placeholders of streaming writers say nothing. The duration is exact
+- **WAV, AIFF, W64**: size of the data; 0 and the placeholders of streaming writers mean unknown. The duration is exact
   for PCM alone; of compressed WAV (ADPCM, GSM) the bytes a second are nominal.
 - **MP4/M4A**: a top-level box that reaches past the end of the file is a cut, whether or not the index survived it.
 - **Matroska, WebM**: the segment's size, where the writer knew it.
 - **Ogg**: states no length, but pages state theirs: bytes after the last whole page, when that page does not end its
-  stream or when they begin another page, are a cut. Dumps of live streams, whole pages without an end mark, pass.
+  stream or when they begin another page, are a cut. Dumps of live streams (whole pages without an end mark) count as
+  whole.
 - **MP3**: a Xing, Info or VBRI header counts frames and bytes. The file is cut where both exceed what is there: a tool
   that edits a file may leave either of them wrong.
-- **FLAC**: total samples in STREAMINFO, the only statement that there is; 0 says nothing.
+- **FLAC**: total samples in STREAMINFO, the only length that it states; 0 means unknown.
 - **ADTS AAC, MPEG audio without such a header**: state nothing; a last frame that is cut fails to decode, which
   `catalog.audio` sees.
 

@@ -12,10 +12,10 @@ SAMPLE_RATE = 16_000  # Hz; what musicnn, Whisper and the speech segmenter all e
 
 
 class Listener(Protocol):
-    """Receives the audio at its native rate, block by block, while it is decoded once for everybody.
+    """Receives the audio at its native rate, block by block, during the only decode of the file.
 
-    `start` is called once: a file whose rate or channels change on the way is converted to those that it begins with.
-    Files are decoded in worker processes, so a listener travels there and back by pickle, with what it has collected.
+    `start` is called once: a file whose rate or channels change is converted to those of its beginning. Files are
+    decoded in worker processes, so a listener is pickled, sent there and sent back with its results.
     """
 
     name: str

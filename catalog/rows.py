@@ -88,7 +88,7 @@ def check_columns(names: Sequence[str], where: str) -> None:
             raise CatalogError(f"{where}: column {printable(name)!r} is not known{_hint(name, names)}")
     twice = {name for name in names if list(names).count(name) > 1}
     if twice:
-        raise CatalogError(f"{where}: column {sorted(twice)[0]!r} stands twice")
+        raise CatalogError(f"{where}: column {sorted(twice)[0]!r} appears twice")
     for name in REQUIRED_COLUMNS:
         if name not in names:
             raise CatalogError(f"{where}: the required column {name!r} is missing")
@@ -135,7 +135,7 @@ def build_table(
     rejected = [r for r in rejected if r.content_id not in doubled]
     for content_id in sorted(doubled):
         where = ", ".join(places[content_id])
-        detail = f"the id stands in {where}; none of them is taken"
+        detail = f"the id appears in {where}; none of them is used"
         rejected.append(Rejected(content_id, "duplicate_id", detail, has_id=True))
     kept = sorted((row for _, row in valid if row["content_id"] not in doubled), key=lambda row: row["content_id"])
     columns = [pa.array([row[field.name] for row in kept], field.type) for field in CONTENT_SCHEMA]

@@ -22,7 +22,7 @@ Rows = list[tuple[str, dict[str, Any]]]  # (place, raw values)
 
 def read_file(path: Path) -> tuple[Rows, list[Rejected]]:
     """Raw rows of a catalogue file, and the lines that are not rows. Raises `CatalogError` for a file that cannot be
-    read, whose rows cannot be told apart, or that has a wrong column."""
+    read, whose rows cannot be separated, or that has a wrong column."""
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise CatalogError(f"{path} is not a catalogue: give a folder, or a file ending in {', '.join(READERS)}")
@@ -41,7 +41,7 @@ def _text(path: Path) -> str:
         text = data[mark:].decode(encoding, "surrogateescape" if encoding == "utf-8" else "surrogatepass")
     except UnicodeDecodeError as error:
         at = mark + error.start + 1
-        raise CatalogError(f"{path.name} is not whole {encoding.upper()}: {error.reason} at byte {at}") from error
+        raise CatalogError(f"{path.name} is not valid {encoding.upper()}: {error.reason} at byte {at}") from error
     if not text.strip():
         raise CatalogError(f"the catalogue {path} is empty")
     return text
@@ -88,7 +88,7 @@ def _csv_rows(reader: Any, name: str) -> Iterator[tuple[str, list[str] | str]]:
             if "unexpected end" in str(error):
                 raise CatalogError(
                     f"{name}, {place} (line {before + 1}): a quote opens in this row and never closes, so the rows "
-                    "after it cannot be told apart; close it, and write a quote within a quoted cell twice"
+                    "after it cannot be separated; close it, and write a quote within a quoted cell twice"
                 ) from error
             if lines > 1:
                 raise CatalogError(
@@ -103,8 +103,8 @@ def _csv_rows(reader: Any, name: str) -> Iterator[tuple[str, list[str] | str]]:
 
 
 def _check_swallowed(names: Sequence[str], cells: Sequence[str], place: str, file: str) -> None:
-    """Raises `CatalogError` where a quoted cell holds what reads as further rows: the quote of one row was closed by
-    the quote of a later one."""
+    """Raises `CatalogError` if a quoted cell contains what could be further rows: a quote in a later row closed the
+    quote of an earlier one."""
     at = names.index("kind")
     for name, cell in zip(names, cells, strict=True):
         if "\n" not in cell and "\r" not in cell:
@@ -113,7 +113,7 @@ def _check_swallowed(names: Sequence[str], cells: Sequence[str], place: str, fil
             inner = line.split(",")
             if len(inner) > max(at, 1) and inner[at].strip().strip('"') in KINDS:
                 raise CatalogError(
-                    f"{file}, {place}: the cell {name!r} holds what reads as another row "
+                    f"{file}, {place}: the cell {name!r} contains what could be another row "
                     f"({printable(line)!r}), so a quote is missing before it; if the cell is right, write the "
                     "catalogue as JSONL"
                 )
@@ -155,7 +155,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for n, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:n]))
-        raise ValueError(f"the key {twice!r} stands twice")
+        raise ValueError(f"the key {twice!r} appears twice")
     return found
 
 

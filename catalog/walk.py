@@ -1,4 +1,4 @@
-"""Walking a folder of media: every file once, also behind links; what cannot be looked at has its reason."""
+"""Walks a folder of media: every file once, also behind links; an entry that cannot be read gets a reason."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def walk(root: Path, *, outside: bool = False) -> Tree:
 
 
 def _visit(top: Path, real_root: str, outside: bool, tree: Tree, seen: set[str], links: deque[Path]) -> None:
-    """Adds the folders from `top` on that are not in `seen`; links to folders are put off."""
+    """Adds `top` and the folders below it that are not in `seen`; adds links to folders to `links`, for later."""
     waiting = [top]
     while waiting:
         folder = waiting.pop()
@@ -115,7 +115,7 @@ def _unreachable(path: Path, error: OSError) -> Problem:
 
 
 def why(error: OSError) -> str:
-    """What the system says is wrong."""
+    """The system's description of an error."""
     return error.strerror or str(error) or type(error).__name__
 
 

@@ -36,7 +36,7 @@ class Task:
     kind: Literal["audio", "picture", "media_hash", "tags"]
     source: Path | bytes
     limits: Limits
-    listeners: bytes = b""  # pickled, so that a class that cannot be imported here is told apart
+    listeners: bytes = b""  # pickled apart, so that the failed import of a listener's class can be reported
     accept_truncated: bool = False
 
 

@@ -17,14 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "different (the same version with another value), not_removed (removed, yet still online). Missing and stale\n"
         "rows are what the next earmark run writes; for the others look at who else writes to the online store.\n"
         "Keys that are online and in no part file are not seen.\n\n"
-        "Rows that the online store lost by itself (deleted or evicted in Redis) are missing for good, because their\n"
-        "part files are noted as done: --repair writes every row anew, then compares.\n\n"
+        "No run restores rows that were deleted or evicted in the online store, because its ledger lists their part\n"
+        "files as done: --repair writes every row again, then compares.\n\n"
         "With --min-share the exit code is 1 if a view's share is lower."
     )
     parser.add_argument("--sample", type=int, default=1000, metavar="N", help="keys a view (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample; the same seed draws the same keys")
     parser.add_argument("--view", action="append", metavar="VIEW", help="this view alone; may be given again")
-    parser.add_argument("--repair", action="store_true", help="first write every row of the views online anew")
+    parser.add_argument("--repair", action="store_true", help="first write every row of the views again")
     parser.add_argument("--min-share", type=float, metavar="X", help="fail where fewer agree: 0 to 1")
     add_store(parser)
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     with progress_bar(args.quiet) as (progress, on_step):
         written = None
         if args.repair:
-            on_step("write every row online anew")
+            on_step("write every row online again")
             written = repair(root, args.view, progress=progress)
         on_step("compare the online store with the offline store")
         found = consistency(root, sample=args.sample, seed=args.seed, views=args.view, progress=progress)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         print_json({**found, "below": low, **({} if written is None else {"repaired": written})})
     else:
         if written is not None:
-            console().print(f"{sum(written.values())} rows of {len(written)} views written anew")
+            console().print(f"{sum(written.values())} rows of {len(written)} views written again")
         _show(found)
         for name in low:
             console(stderr=True).print(f"{name}: fewer than {args.min_share:.2%} agree", soft_wrap=True)

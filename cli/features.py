@@ -40,16 +40,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _marked(root: Path, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Of these contents those in quarantine, with why; also said on standard error. What a store has of them may be
-    little, or of an earlier version of the file."""
+    """The reasons, by content id, of the contents that are in quarantine; also prints them on standard error. The
+    features of such a content may be incomplete, or of an earlier version of the file."""
     from core.storage import open_storage
     from pipelines.quarantine import reasons
 
     asked = {row["content_id"] for row in rows}
-    held = {content_id: why for content_id, why in reasons(open_storage(root)).items() if content_id in asked}
-    for content_id, why in held.items():
+    quarantined = {content_id: why for content_id, why in reasons(open_storage(root)).items() if content_id in asked}
+    for content_id, why in quarantined.items():
         print(f"earmark: in quarantine: {content_id} ({why})", file=sys.stderr)
-    return held
+    return quarantined
 
 
 def _tell_absent(root: Path, ids: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from types import FrameType
 
 from core.items import remove_scratch
 
-STOP_S = 4.0  # after which a command ends even where an item is still in work
+STOP_S = 4.0  # after which a command ends even if an item is still being processed
 EXIT_CODE = 130
 MESSAGE = "earmark: stopping after the current items (again: stop now)"
 AGAIN = "earmark: interrupted; run the same command again to go on"
@@ -21,8 +21,8 @@ AGAIN = "earmark: interrupted; run the same command again to go on"
 
 @contextlib.contextmanager
 def stopping_gently() -> Iterator[None]:
-    """The first interrupt is said at once and raised as `KeyboardInterrupt`; the process ends `STOP_S` later in any
-    case, and at once with the second.
+    """Handles interrupts while the block runs. The first one prints a message at once and raises `KeyboardInterrupt`;
+    the process ends at most `STOP_S` later. The second one ends it at once.
 
     A thread watches for both, since the main thread may be inside a native call for minutes. Does nothing outside the
     main thread, and where interrupts are ignored, as for a job in the background of a script.

@@ -64,7 +64,7 @@ def import_(args: argparse.Namespace) -> int:
     from moderation.exemplars import Exemplars
     from moderation.hash_lists import read_hash_list
 
-    local_store(args)  # a wrong store is said before a wrong list
+    local_store(args)  # an error about the store comes before one about the list
     try:
         data = args.file.read_bytes()
     except OSError as error:

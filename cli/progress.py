@@ -62,7 +62,7 @@ class Lines:
         """Prints where the step is, if it has printed nothing for a while."""
         with self._lock:
             if self._clock() - self._printed >= INTERVAL_S:
-                self._print(f"{self._title}: {self._counts() or 'still at it'}")
+                self._print(f"{self._title}: {self._counts() or 'still running'}")
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:

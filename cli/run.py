@@ -129,7 +129,7 @@ def show(summary: dict[str, Any], out: Any = None) -> None:
 
 
 def _show_differences(summary: dict[str, Any], out: Any) -> None:
-    """Prints what the catalogue's folder has beside its contents, and the store beside the catalogue."""
+    """Prints the files that were left out, and the contents that are in the store but not in the catalogue."""
     from rich.markup import escape
 
     from catalog.walk import shown_endings
@@ -137,7 +137,7 @@ def _show_differences(summary: dict[str, Any], out: Any) -> None:
     if summary["left_out"]:
         out.print(f"  left out: {escape(printable(shown_endings(summary['left_out'])))}")
     if summary["prune_withheld"]:
-        out.print("[yellow]Nothing was pruned:[/] what cannot be read may stand for any content in the store")
+        out.print("[yellow]Nothing was pruned:[/] entries that cannot be read may be any content in the store")
         for detail in summary["prune_withheld"]:
             out.print(f"  {escape(printable(detail))}")
     if count := summary["not_listed"]:

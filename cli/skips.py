@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _why_nothing(args: argparse.Namespace) -> str:
-    """Why a store has no marked episode, and what to do."""
+    """A message: why the store has no marked episode, and what to do."""
     import pyarrow.compute as pc
 
     from core.contracts import WORK_KEY
@@ -149,7 +149,7 @@ def _why_nothing(args: argparse.Namespace) -> str:
     rows = rows.filter(pc.and_(pc.not_equal(rows[WORK_KEY], REMOVED), rows["has_audio"]))
     others = {str(c["values"]): c["counts"] for c in pc.value_counts(rows["kind"]).to_pylist()}
     hint = (
-        "say kind: episode in the catalogue for what is one (a file of a bare folder is a track, unless its tags say "
+        "set kind: episode in the catalogue for every episode (a file of a bare folder is a track, unless its tags say "
         "podcast)"
     )
     if others.get("episode"):
@@ -160,8 +160,8 @@ def _why_nothing(args: argparse.Namespace) -> str:
     again = f"earmark skips --music{f' --store {shlex.quote(args.store)}' if args.store else ''}"
     verb = "is" if sum(others.values()) == 1 else "are"
     return (
-        f"only episodes are marked, and this store has none: {kinds} {verb} not marked. What repeats in tracks is "
-        f"shown by: {again}. Otherwise {hint}"
+        f"only episodes are marked, and this store has none: {kinds} {verb} not marked. To see what repeats in "
+        f"tracks: {again}. Otherwise {hint}"
     )
 
 

@@ -62,7 +62,7 @@ def some_of(ids: Sequence[str], most: int = 10) -> str:
 
 
 def path_list(given: Iterable[str | PathLike[str]], kind: str = "paths") -> list[Path]:
-    """Paths of a list. Raises `WrongType` for a lone path: whether it is a file, or a folder of them, is not said."""
+    """Paths of a list. Raises `WrongType` for a single path, which could mean a file or a folder of files."""
     if isinstance(given, (str, bytes, PathLike)):
         raise WrongType(f"{kind}: give a list of paths, such as [{str(given)!r}], not one path")
     if not isinstance(given, Iterable):
@@ -70,5 +70,5 @@ def path_list(given: Iterable[str | PathLike[str]], kind: str = "paths") -> list
     values = list(given)
     for value in values:
         if not isinstance(value, (str, PathLike)):
-            raise WrongType(f"{kind}: {value!r} is no path")
+            raise WrongType(f"{kind}: {value!r} is not a path")
     return [Path(value) for value in values]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from core.errors import BadItem, DecoderUnavailable, EarmarkError, MissingExtra, ModelError, StorageError
 
-GRACE_S = 3.0  # that items in work may take to end after an interrupt
+GRACE_S = 3.0  # longest time for items in work to end after an interrupt
 FATAL = (StorageError, ModelError, DecoderUnavailable, MissingExtra, ImportError, MemoryError)  # of every item alike
 # A full disk and too many open files are wrong with every item, too.
 _FATAL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}

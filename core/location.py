@@ -34,12 +34,12 @@ def store_folder(uri: str | Path) -> Path:
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a run has begun to write a store into the folder. Raises `ConfigError` where nobody may look."""
+    """Whether a run has begun to write a store into the folder. Raises `ConfigError` if the folder cannot be read."""
     return is_released(folder) or any(folder.glob(f"{RUNS}/*/run.json"))
 
 
 def is_released(folder: Path) -> bool:
-    """Whether a run has ended there, so that the store answers. Raises `ConfigError` where nobody may look."""
+    """Whether a run has ended there, so that the store can be read. Raises `ConfigError` if it cannot be opened."""
     try:
         return (folder / RELEASE).is_file()
     except OSError as error:
@@ -58,7 +58,7 @@ def other_files(folder: Path) -> str:
 
 
 def check_new_store(folder: Path) -> None:
-    """Raises `ConfigError` where a run must not begin a store: among other files, such as somebody's media."""
+    """Raises `ConfigError` for a folder with other files, such as media: a run must not begin a store there."""
     others = "" if folder.is_file() else other_files(folder)
     if others:
         raise ConfigError(

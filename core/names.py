@@ -14,8 +14,8 @@ MAX_NAME_BYTES = 200  # file systems allow 255; suffixes and temporary names nee
 def path_name(name: str, kind: str) -> str:
     """`name` if it can be the name of one file or folder; `kind` says in an error what it names.
 
-    Raises `ConfigError` for a name that is empty, begins with a dot, is longer than 200 bytes, is no UTF-8, or holds a
-    separator or a control character; `WrongType` for what is no text.
+    Raises `ConfigError` for a name that is empty, begins with a dot, is longer than 200 bytes, is not valid UTF-8, or
+    contains a separator or a control character; `WrongType` for a value that is not text.
     """
     if not isinstance(name, str):
         raise WrongType(f"{kind}: a name is text, not {name!r}")
@@ -37,9 +37,9 @@ def _problem(name: str) -> str | None:
     if name.startswith("."):
         return "it begins with a dot"
     if any(letter in "/\\" or ord(letter) < 32 or ord(letter) == 127 for letter in name):
-        return "it holds a separator or a control character"
+        return "it contains a separator or a control character"
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
-        return "it is no UTF-8"
+        return "it is not valid UTF-8"
     return f"it has {size} bytes, and {MAX_NAME_BYTES} are allowed" if size > MAX_NAME_BYTES else None

@@ -146,7 +146,7 @@ def read_table(storage: Storage, path: str, columns: Sequence[str] | None = None
 
 
 def check_keys(rows: pa.Table, view: View, name: str) -> None:
-    """Raises `StorageError` for rows of a view without a key, as a Parquet file of somebody else's gives them."""
+    """Raises `StorageError` for rows of a view without a key, as in a Parquet file that is not Earmark's."""
     if view.entity in rows.column_names and rows[view.entity].null_count:
         raise StorageError(
             f"{name} has rows without {view.entity}: a file in {view.folder} is not Earmark's; move it away"

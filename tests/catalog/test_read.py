@@ -95,7 +95,7 @@ def test_invalid_utf8_and_broken_lines_cost_only_themselves(tmp_path: Path) -> N
     [
         ("content_id,kind,titel,updated_at", "'titel' is not known; did you mean 'title'"),
         ("content_id,kind,updated_at", "required column 'title' is missing"),
-        ("content_id,kind,title,title,updated_at", "'title' stands twice"),
+        ("content_id,kind,title,title,updated_at", "'title' appears twice"),
     ],
 )
 def test_a_wrong_column_stops_before_any_work(tmp_path: Path, header: str, message: str) -> None:
@@ -138,8 +138,8 @@ def csv_file(path: Path, *rows: str, header: str = HEADER) -> Path:
         ([f"a,track,A,{NOW},d", f'b,track,B,{NOW},"d', f"c,track,C,{NOW},d"], r"row 2 \(line 3\).*never closes"),
         ([f'a,track,"A,{NOW},d', f'b,track,"B, too",{NOW},d'], r"row 1 \(lines 2 to 3\).*quote is missing"),
         # The quote of the second row closes that of the first, and the cells are as many as the header's.
-        ([f'a,track,"A,{NOW},d', f'b,track,5",{NOW},d'], "row 1: the cell 'title' holds what reads as another row"),
-        ([f'a,track,A,{NOW},"d', f"b,track,B,{NOW},d", '"'], "row 1: the cell 'description' holds"),
+        ([f'a,track,"A,{NOW},d', f'b,track,5",{NOW},d'], "row 1: the cell 'title' contains what could be another row"),
+        ([f'a,track,A,{NOW},"d', f"b,track,B,{NOW},d", '"'], "row 1: the cell 'description' contains"),
     ],
 )
 def test_a_quote_that_never_closes_names_its_row(tmp_path: Path, rows: list[str], told: str) -> None:
@@ -189,7 +189,7 @@ def test_unicode_encodings(tmp_path: Path, encoding: str) -> None:
 
 def test_utf_16_that_ends_within_a_character(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_bytes(f"{HEADER}\na,track,A,{NOW},d\n".encode("utf-16")[:-1])
-    with pytest.raises(CatalogError, match="not whole UTF-16-LE: truncated data"):
+    with pytest.raises(CatalogError, match="not valid UTF-16-LE: truncated data"):
         read_catalog(tmp_path / "c.csv")
 
 

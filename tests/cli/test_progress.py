@@ -43,7 +43,7 @@ def test_a_line_per_step_and_per_minute() -> None:
         "earmark: 2:02 decode: media 24 of 30",
         "earmark: 2:07 decode: media 25 of 30, done",
         "earmark: 2:07 index",
-        "earmark: 62:07 index: still at it",
+        "earmark: 62:07 index: still running",
     ]
 
 

@@ -69,7 +69,7 @@ def test_paths() -> None:
     for lone in ("a", Path("a"), b"a"):
         with pytest.raises(WrongType, match="give a list of paths"):
             path_list(lone)  # type: ignore[arg-type]
-    with pytest.raises(WrongType, match="5 is no path"):
+    with pytest.raises(WrongType, match="5 is not a path"):
         path_list([5])  # type: ignore[list-item]
 
 
