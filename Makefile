@@ -54,7 +54,7 @@ test-fast: install ## The tests that are not marked slow
 test-all: test ## What test runs, and the exhaustive suites (Feast's behaviour on every store, every kill point)
 	$(PYTEST) -m "exhaustive and not gpu"
 
-lint: install ## ruff, mypy and the rooms' imports
+lint: install ## ruff, mypy and the imports between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -71,7 +71,7 @@ docs: install ## Generate the feature dictionary and README's figures, from the 
 	$(BIN)/earmark dictionary > docs/feature-dictionary.md
 	$(BIN)/python -m bench.results
 
-demo-svg: install ## Take the picture of the demo anew: docs/demo.svg
+demo-svg: install ## Generate the picture of the demo, docs/demo.svg
 	$(BIN)/earmark demo --folder $(DEMO) --svg docs/demo.svg
 
 COMPILE := uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-emit-index-url \

@@ -82,7 +82,7 @@ class Reading:
         return None
 
     def _stated_s(self, stated: Declared) -> float | None:
-        """The duration of the whole file: that of an index holds for the one stream of a file."""
+        """The duration of the whole file. The index gives it only for a file of one stream."""
         return stated.duration_s or (self.links[0].index_s if len(self.links) == 1 else None)
 
     def _damage(self, stated: Declared) -> str | None:

@@ -29,9 +29,9 @@ def unseen(store: Any) -> bool:
 def materialise(
     store: Any, progress: Progress | None = None, *, again: bool = False, views: Collection[str] | None = None
 ) -> dict[str, int]:
-    """Writes what is new online, or everything `again`, of all views or of those named; returns rows written, of each
-    view that had something new.
-    `progress` is told the view, some rows that are done, and how many there are.
+    """Writes new rows online, or all rows if `again`, of all views or of those named; returns the number of rows
+    written for each view that had any to write. `progress` receives the view, the number of rows done since its last
+    call, and their total.
 
     Repeat it to resume: what is online already is not written twice. A view that fails does not stop the others; the
     error is raised at the end. Raises `StorageError`, `ConfigError`.

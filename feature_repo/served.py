@@ -1,9 +1,9 @@
-"""Online features without Feast: what a service means is written beside the registry, and read with SQLite and Arrow.
+"""Online features without Feast: the definitions of services are saved beside the registry, rows are read by SQLite.
 
 `import feast` costs seconds, more than everything else that a command for one content does. When definitions are
 applied, what each service reads (views, keys, features, types, in the order of the answer) is saved in `served.json`
-with a hash of the registry's rows. A reader takes it only while that hash is the registry's, so that definitions which
-somebody else applied are read through Feast as before.
+with a hash of the registry's rows. A reader uses it only while the registry has that hash, so that definitions which
+a user applied are read through Feast.
 """
 
 from __future__ import annotations

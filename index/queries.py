@@ -84,8 +84,8 @@ class Queries(ABC):
 def unit_queries(given: Any, dim: int) -> np.ndarray:
     """Query vectors, (dim,) or (queries, dim), as float32 (queries, dim) of unit norm, so that scores are cosines.
 
-    Raises `WrongType` for what is no array of real numbers, `EarmarkError` for another shape, and for a vector that is
-    zero or not finite.
+    Raises `WrongType` for a value that is not an array of real numbers, and `EarmarkError` for another shape or a
+    vector that is zero or not finite.
     """
     array = numbers(given, "query vectors")
     if array.ndim not in (1, 2):
@@ -112,33 +112,33 @@ def numbers(given: Any, kind: str) -> np.ndarray:
     try:
         array = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors that have a gradient
-        raise WrongType(f"index: {kind} are no array of numbers: {error}") from error
+        raise WrongType(f"index: {kind} are not an array of numbers: {error}") from error
     if array.dtype.kind not in "fiu":
-        raise WrongType(f"index: {kind} are no numbers: give real numbers, not {array.dtype}")
+        raise WrongType(f"index: {kind} must be real numbers, not {array.dtype}")
     return array
 
 
 def checked_count(k: Any) -> int:
-    """How many contents are asked for, of any integer type; more than there are is fine. Raises `WrongType` for what is
-    no whole number, `EarmarkError` for less than one."""
+    """The number of contents to find, of any integer type; it may exceed the size of the index. Raises `WrongType` for
+    a value that is not an integer, `EarmarkError` for one below 1."""
     try:
         count = None if isinstance(k, (bool, np.bool_)) else operator.index(k)
     except TypeError:
         count = None
     if count is None:
-        raise WrongType(f"index: k is a whole number of contents, not {k!r}")
+        raise WrongType(f"index: k must be a whole number of contents, not {k!r}")
     if count < 1:
-        raise EarmarkError(f"index: search for {count} contents: ask for one at least")
+        raise EarmarkError(f"index: k is {count}, but must be at least 1")
     return count
 
 
 def checked_score(score: Any) -> float:
-    """A least score, of any type of real numbers. Raises `EarmarkError` for anything else, and for one not finite."""
+    """A minimum score, a finite real number of any type. Raises `EarmarkError` for anything else."""
     given = score.as_py() if isinstance(score, pa.Scalar) else score
     try:
         found = math.nan if isinstance(given, (str, bytes)) else float(given)
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
-        raise EarmarkError(f"index: a least score is a finite number, not {score!r:.80}")
+        raise EarmarkError(f"index: the minimum score must be a finite number, not {score!r:.80}")
     return found

@@ -79,7 +79,7 @@ class Record:
         return Head(self.number, self.hash)
 
     def wrong(self, before: Head) -> list[str]:
-        """What is wrong with it as the record that follows `before`, in words."""
+        """Why this record cannot follow `before`: one message for each fault."""
         problems = []
         if self.number != before.number + 1:
             problems.append(f"record {self.number} follows record {before.number}")
@@ -153,7 +153,7 @@ class Audit:
 
     @cached_property
     def history(self) -> History:
-        """What the chain says, without reading what a snapshot has of it."""
+        """The records of the chain; those that a snapshot covers come from the snapshot."""
         from moderation.history import History
 
         return History(self, self._whole)
@@ -174,7 +174,7 @@ class Audit:
         """The records of a block. Raises `StorageError` where it cannot be read."""
         data = self._block(number)
         if data is None:
-            raise StorageError(f"block {number} of the audit is lost")
+            raise StorageError(f"block {number} of the audit is missing")
         return _parsed(data, number)
 
     def find(self, record_id: str) -> Record:

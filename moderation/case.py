@@ -1,5 +1,5 @@
-"""A decision as it was recorded. What a scan or a list needs of every decision is at hand; the decision itself and its
-record are parsed when they are first asked for."""
+"""A decision as it was recorded. The fields that a scan or a list needs are attributes; the decision itself and its
+record are parsed when they are first used."""
 
 from __future__ import annotations
 

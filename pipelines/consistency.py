@@ -54,7 +54,7 @@ def consistency(
     with registry_faults(root):
         served = _served(store)
     if not served:
-        raise StorageError(f"Feast's registry in {root} knows no view; {MEND}")
+        raise StorageError(f"Feast's registry in {root} has no feature view; {MEND}")
     _check_views(views, served)
     names = list(views or served)
     progress("views", 0, len(names))
@@ -76,9 +76,9 @@ def consistency(
 
 
 def repair(root: Path, views: Sequence[str] | None = None, progress: Progress = no_progress) -> dict[str, int]:
-    """Materialises every row of the store in the folder `root` anew, of all views or of those named, whatever the
-    online store has noted: rows that it lost come back. Returns the rows written, by view. Raises `NotFound`,
-    `ConfigError` for a view that is not served, `StorageError`."""
+    """Materialises every row of the store in the folder `root` again, of all views or of those named, whatever its
+    ledger lists: this restores rows that the online store lost. Returns the number of rows written, by view. Raises
+    `NotFound`, `ConfigError` for a view that is not served, `StorageError`."""
     from feature_repo.faults import registry_faults
     from feature_repo.materialise import materialise
     from feature_repo.store import open_store

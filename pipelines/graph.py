@@ -74,5 +74,5 @@ def begin(run: Run) -> None:
 
 
 def end(store: str, run_id: str) -> None:
-    """Closes a run, also one that could not be opened: gives the lease back."""
+    """Closes a run, even one that could not be opened, and releases its lease."""
     lease.release(open_storage(store), run_id)

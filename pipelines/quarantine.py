@@ -59,7 +59,7 @@ def by_content(storage: Storage) -> dict[str, list[dict[str, Any]]]:
 
 
 def reasons(storage: Storage) -> dict[str, str]:
-    """Content id → why it is in quarantine, such as `audio: truncated`, of every content that is."""
+    """The reason, such as `audio: truncated`, of every content in quarantine, by content id."""
     found: dict[str, list[str]] = {}
     rows = open_rows(storage).select(["content_id", "stage", "reason"])
     for content_id, stage, reason in zip(*(column.to_pylist() for column in rows.columns), strict=True):

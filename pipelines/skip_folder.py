@@ -27,8 +27,8 @@ Told = Callable[[str, int, int], None]  # label, done since the last call, items
 
 @dataclass
 class Aside:
-    """What a folder holds beside the files that are read: entries that cannot be reached, each with the reason, and
-    counts of other files by their ending."""
+    """The entries of a folder that are not read: those that cannot be reached, each with its reason, and the numbers of
+    other files by their ending."""
 
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -36,9 +36,9 @@ class Aside:
 
 @dataclass
 class FolderSkips:
-    """What was found in a folder: episodes in order, files that could not be read with the reason, the curves under the
-    pictures by content id, what repeats inside music, and files
-    that were accepted though they end early, with how."""
+    """The result for a folder: its episodes in order, the files that could not be read with their reasons, the curves
+    under the pictures by content id, repeats inside music, and files that were accepted although they end early, each
+    with how it ends."""
 
     episodes: list[MarkedEpisode]
     failures: list[tuple[str, str]]

@@ -14,9 +14,9 @@ from pipelines.context import Run, run_ids
 
 
 def begin(run_id: str, source: str, store: str, config: str, options: str) -> str:
-    """Opens the run under its id. Raises `ConfigError` where the backend did not fill in the id of the run."""
+    """Opens the run under its id. Raises `ConfigError` if the backend did not replace the placeholder of the id."""
     if "{{" in run_id:
-        raise ConfigError(f"the pipeline's backend did not say which run this is: the run id is {run_id}")
+        raise ConfigError(f"the pipeline's backend did not fill in the run's id: it is still {run_id}")
     run = Run(open_storage(store), run_id, source, build(Config, json.loads(config)), json.loads(options))
     graph.begin(run)
     return run_id

@@ -29,7 +29,7 @@ DONE = (
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The newest run of a store, where it did not end. `running`: a live process is at it."""
+    """The newest run of a store, if it did not end. `running`: a live process is working on it."""
 
     run_id: str
     source: str

@@ -52,7 +52,7 @@ class EarmarkEngine(LocalComputeEngine):
 
     @property
     def supports_batch(self) -> bool:
-        """Feast then hands over all views at once, so that one that fails does not stop those behind it."""
+        """Feast then passes all views in one call, so that a view that fails does not stop the later ones."""
         return True
 
     def materialize(self, registry: Any, tasks: Any, **named: Any) -> list[Any]:
@@ -217,7 +217,7 @@ def failures(errors: Sequence[tuple[str, BaseException]]) -> EarmarkError:
 
 
 def _extent(task: Any) -> dict[str, Any]:
-    """What of a view a task of Feast asks for."""
+    """The arguments of `materialise` for a task of Feast: which rows of the view it asks for."""
     if task.disable_event_timestamp:
         return {"again": True}
     if _is_incremental():

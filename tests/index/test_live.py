@@ -641,7 +641,7 @@ def vectors_dim() -> int:
         ("", None, {}, "cannot be a content id: it has 0"),
         ("bad\udc80", None, {}, "not valid Unicode"),
         ("a\nb", None, {}, "control characters"),
-        ("a", "text", {}, "are no numbers"),
+        ("a", "text", {}, "must be real numbers"),
         ("a", None, {"windows": [2**40]}, "numbers from 0"),
         ("a", None, {"windows": [-1]}, "numbers from 0"),
         ("a", None, {"windows": [1.5]}, "no whole numbers"),

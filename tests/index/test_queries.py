@@ -104,9 +104,9 @@ def test_above_a_cosine_is_the_content_alone(index: Queries) -> None:
         (np.ones(DIM, complex), "real numbers"),
         (np.array(["1"] * DIM), "real numbers"),
         (np.array([None] * DIM), "real numbers"),
-        ([[1.0, 2.0], [1.0]], "no array of numbers"),
+        ([[1.0, 2.0], [1.0]], "not an array of numbers"),
         ("a0", "real numbers"),
-        (Differentiable(), "no array of numbers"),
+        (Differentiable(), "not an array of numbers"),
     ],
 )
 def test_what_is_no_query(index: Queries, query: object, problem: str) -> None:
@@ -127,13 +127,13 @@ def test_k_is_of_any_integer_type(index: Queries, k: int) -> None:
 
 @pytest.mark.parametrize("k", [True, np.True_, 3.0, "3", None, [3]])
 def test_k_is_a_whole_number(index: Queries, k: int) -> None:
-    with pytest.raises(WrongType, match="whole number of contents"):
+    with pytest.raises(WrongType, match="k must be a whole number of contents"):
         index.search(VECTORS[0], k)
 
 
 @pytest.mark.parametrize("k", [0, -1, np.int8(-5)])
 def test_k_is_one_at_least(index: Queries, k: int) -> None:
-    with pytest.raises(EarmarkError, match="ask for one at least"):
+    with pytest.raises(EarmarkError, match="must be at least 1"):
         index.search(VECTORS[0], k)
 
 
@@ -150,7 +150,7 @@ def test_a_least_score_is_of_any_type_of_numbers(index: Queries, score: float) -
 
 @pytest.mark.parametrize("score", [np.nan, np.inf, "0.5", None, [0.5], 10**400, pa.scalar("0.5"), pa.scalar(None)])
 def test_a_least_score_is_a_number(index: Queries, score: float) -> None:
-    with pytest.raises(EarmarkError, match="a least score is a finite number"):
+    with pytest.raises(EarmarkError, match="the minimum score must be a finite number"):
         index.above(VECTORS[0], score)
 
 

@@ -116,7 +116,7 @@ def test_many_contents_left_out(searcher: Searcher) -> None:
 
 def test_a_query_of_no_vectors_and_k_of_none(searcher: Searcher) -> None:
     assert searcher.search(np.empty((0, 32), np.float32), 5).num_rows == 0
-    with pytest.raises(EarmarkError, match="ask for one at least"):
+    with pytest.raises(EarmarkError, match="must be at least 1"):
         searcher.search(clustered(1), 0)
 
 

@@ -66,7 +66,7 @@ def test_the_local_kubeflow_run_equals_the_in_process_run(tmp_path: Path) -> Non
 def test_a_run_whose_id_was_not_filled_in_is_not_opened(tmp_path: Path) -> None:
     from pipelines.tasks import begin
 
-    with pytest.raises(ConfigError, match="did not say which run this is"):
+    with pytest.raises(ConfigError, match="did not fill in the run's id"):
         begin("{{$.pipeline_job_uuid}}", "c.csv", str(tmp_path / "store"), "{}", "{}")
     assert not (tmp_path / "store").exists()
 

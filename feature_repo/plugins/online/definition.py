@@ -1,5 +1,5 @@
-"""What a view's definition makes of its part files. The ledger keeps it with each part: a part that was read under
-another definition has not been read."""
+"""The parts of a view's definition that decide how its part files are read. The ledger keeps their digest with each
+part: a part that was read under another definition counts as not read."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Definition:
         return [name for name, _, _ in self.features]
 
     def has_other_rows_than(self, other: Definition) -> bool:
-        """Whether rows of the two cannot be compared by their times, or do not have the same keys."""
+        """Whether the rows of the two definitions have other keys or cannot be compared by their times."""
         return (self.keys, self.rows) != (other.keys, other.rows)
 
     @classmethod
     def parse(cls, text: str | None) -> Definition | None:
-        """The definition of `text`; None where there is none that can be read."""
+        """The definition that `text` describes; None if it cannot be read."""
         try:
             found = json.loads(text or "")
             triples = [tuple(tuple(map(str, one)) for one in found[name]) for name in ("keys", "features")]
@@ -94,7 +94,7 @@ class Ledger:
     parts: dict[str, tuple[str, int | None]] = field(default_factory=dict)
 
     def seen(self, definition: Definition, until_us: int) -> set[str]:
-        """The parts that have no news under `definition` for a materialisation of rows up to `until_us`."""
+        """The parts without anything to write under `definition`, for a materialisation of rows up to `until_us`."""
         return {
             part
             for part, (digest, due_us) in self.parts.items()

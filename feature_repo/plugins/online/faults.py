@@ -13,7 +13,7 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 # Answers of a Redis that will be well again: loading its data, a replica about to take over, a cluster moving slots.
 PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK")
-# What Redis says to a client that has not given its password; the last is said to a large command.
+# Redis's replies to a client that has not given its password; it sends the last one for a large command.
 WITHOUT_PASSWORD = ("NOAUTH", "Authentication required", "unauthenticated")
 T = TypeVar("T")
 

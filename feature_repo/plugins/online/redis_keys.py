@@ -1,4 +1,4 @@
-"""Which Redis keys are whose.
+"""Which Redis keys belong to which project and view.
 
 A row's key is Feast's: the serialized entity key, then the project's name. Its parts carry their lengths, so that the
 project is what remains: `…sic` is not a key of the project `sic` where the remainder is `music`.

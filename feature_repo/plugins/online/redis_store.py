@@ -150,9 +150,8 @@ class EarmarkRedisOnlineStore(ReadsAndPushes, RedisOnlineStore):
         return Ledger(Definition.parse(written), state != PARTLY, parts)
 
     def begin(self, config: RepoConfig, plan: ViewPlan, definition: Definition, is_whole: bool) -> None:
-        """Takes `definition` for the view's, and notes whether all rows are online as it reads them. Rows of a
-        definition with other rows are removed: neither their keys nor their times mean what those of the new ones
-        do."""
+        """Stores `definition` as the view's, and whether all rows are online as it reads them. Removes the rows of a
+        definition with other rows, because their keys and times cannot be compared with the new ones."""
         client = self._get_client(config.online_store)
         earlier = self.ledger(config, plan).definition
         if earlier and earlier.has_other_rows_than(definition):
@@ -202,7 +201,7 @@ class EarmarkRedisOnlineStore(ReadsAndPushes, RedisOnlineStore):
             patiently(config.online_store, client.hdel, key, *map(_pending_field, rows))
 
     def check(self, config: RepoConfig) -> None:
-        """Raises `StorageError` in plain words where Redis cannot be reached or does not let us in."""
+        """Raises `StorageError` if Redis cannot be reached or refuses the user name or the password."""
         options = config.online_store.model_copy(update={"retry_seconds": CHECK_SECONDS})
         patiently(options, lambda: self._get_client(config.online_store).ping())
 

@@ -190,9 +190,8 @@ class EarmarkSqliteOnlineStore(ReadsAndPushes, SqliteOnlineStore):
             return Ledger(Definition.parse(text), bool(is_whole), parts)
 
     def begin(self, config: RepoConfig, plan: ViewPlan, definition: Definition, is_whole: bool) -> None:
-        """Takes `definition` for the view's, and notes whether all rows are online as it reads them. Rows of a
-        definition with other rows are removed: neither their keys nor their times mean what those of the new ones
-        do."""
+        """Stores `definition` as the view's, and whether all rows are online as it reads them. Removes the rows of a
+        definition with other rows, because their keys and times cannot be compared with the new ones."""
         earlier = self.ledger(config, plan).definition
         connection, name = self._get_conn(config), table_name(plan)
         with sqlite_errors(self._get_db_path(config)), connection:
