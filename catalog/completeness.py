@@ -1,4 +1,5 @@
-"""Is a decoded file whole? What was read of it against what it states: a loss is refused, a wrong number is not."""
+"""Whether a decoded file is whole: compares what was read with what the file states. A loss is an error, a wrong number
+alone is not."""
 
 from __future__ import annotations
 
@@ -78,7 +79,7 @@ class Reading:
                 return f"the last packet is cut at {self.seconds:.2f} s"
             silent = size - link.sound_end
             if silent > max(MAX_TAIL_BYTES, MAX_TAIL * size):
-                return f"the last {silent:,} bytes, after {self.seconds:.2f} s, are no audio"
+                return f"the last {silent:,} bytes, after {self.seconds:.2f} s, are not audio"
         return None
 
     def _stated_s(self, stated: Declared) -> float | None:
@@ -112,7 +113,7 @@ class Reading:
             unread = link.size_bytes - link.end_byte
             lost = link.sound_last and unread > max(MATROSKA_END_BYTES, MAX_TAIL * link.size_bytes)
             if missing and lost:
-                return f"the last {unread:,} bytes, after {self.seconds:.2f} of {index_s:.2f} s, are no audio"
+                return f"the last {unread:,} bytes, after {self.seconds:.2f} of {index_s:.2f} s, are not audio"
             if link.demux_error and (missing or (link.index_s is None and unread > link.size_bytes // 100)):
                 return f"the container is damaged after {self.seconds:.2f} s: {link.demux_error}"
         return None

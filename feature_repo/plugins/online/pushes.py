@@ -1,5 +1,5 @@
-"""The pushing half of an online store: what is in force is written at once, what is dated in the future waits until it
-is due, and is then written by whoever reads, pushes or materialises first."""
+"""The pushing half of an online store. Rows in force are written at once. Rows that are dated in the future wait until
+they are due; the next read, push or materialisation then writes them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from feature_repo.plugins.online.response import FastReads
 from feature_repo.plugins.online.rows import Found, Rows, micros_of, rows_of_protos
 from feature_repo.plugins.online.views import ViewPlan, plan_view
 
-LOOK_S = 0.5  # between two looks at what waits, in each process and for each view
-LOOK_SHARE = 0.01  # of the time that looking may take
-WAIT_S = 0.5  # that a read waits for what is due to be written
+LOOK_S = 0.5  # least time between two searches for rows that are due, in each process and for each view
+LOOK_SHARE = 0.01  # largest share of the time that these searches may take
+WAIT_S = 0.5  # longest time that a read waits until rows that are due are written
 log = logging.getLogger(__name__)
 
 
