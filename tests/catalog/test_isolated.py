@@ -112,9 +112,11 @@ def test_a_worker_stopped_in_its_work_is_replaced(faulty: None, sounds: Callable
 
     isolated.decode_audio(sounds("good.wav"))
     (pid,) = isolated.worker_pids()
+    hanging = sounds("hang.wav")
     with ThreadPoolExecutor(1) as pool:
-        hangs = pool.submit(isolated.decode_audio, sounds("hang.wav"))
-        time.sleep(0.3)
+        hangs = pool.submit(isolated.decode_audio, hanging)
+        while not hanging.with_suffix(".begun").exists() and not hangs.done():
+            time.sleep(0.01)
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(BadItem, match="SIGKILL, as the system does when memory runs out"):
             hangs.result()
