@@ -33,7 +33,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, np.
     (folder / "prose.md").write_text("The river was high that year.")
     (folder / "broken.jpg").write_text("no picture")
     (folder / "empty.mp3").write_bytes(b"")
-    (folder / "film.mkv").write_bytes(b"not looked at")
+    (folder / "slides.pptx").write_bytes(b"not looked at")
     return bank, folder
 
 
