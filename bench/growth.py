@@ -89,7 +89,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 
 
 class StubText:
-    """A text model that is none: unit vectors that are functions of the words."""
+    """A stub of a text model: its unit vectors are functions of the words."""
 
     modality, model_id, dim = "text", "stub-text-v1", DIM
 

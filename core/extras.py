@@ -1,4 +1,4 @@
-"""The extras of the distribution, and the one place that says which of them a missing module comes with."""
+"""The extras of the distribution, and the extra that installs a missing module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from core.errors import MissingExtra
 
-# Top-level modules without which what an extra is for does not work at all.
+# Top-level modules that an extra cannot work without.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "bundled": (
         "cv2",
@@ -37,7 +37,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "voices": ("resemblyzer", "torch"),
     "demo": ("immich_memories_music", "skimage", "sklearn"),
 }
-# Modules that some of it needs, or that come with another.
+# Modules that a part of an extra needs, or that another module brings.
 _FURTHER = {
     "botocore": "s3",
     "ctranslate2": "bundled",

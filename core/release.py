@@ -1,4 +1,4 @@
-"""The release: the small file that says which models, views and index versions of a store readers use."""
+"""The release: the small file that names the models, views and index versions of a store that readers use."""
 
 from __future__ import annotations
 

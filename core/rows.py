@@ -1,9 +1,8 @@
 """Rows of chosen contents out of a view's parts: the keys of all parts are read once, and then only the row groups that
 have a wanted row.
 
-Whoever reads many contents asks for them in the order of the parts (`LatestRows.ordered`): each row group is then
-decoded once, because the decoded groups that were used last are kept, within a limit of bytes. In any other order an
-answer is the same and costs more.
+Ask for many contents in the order of the parts (`LatestRows.ordered`): each row group is then decoded once, because the
+groups that were used last are kept, up to a limit of bytes. Any other order gives the same rows at a higher cost.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from core.features import View
 from core.ids import Ids, id_list
 from core.tables import Tables, check_keys, reading
 
-KEPT_BYTES = 32 << 20  # of decoded row groups that are kept for the next question
+KEPT_BYTES = 32 << 20  # of decoded row groups that are kept for the next read
 
 
 class _Parts:

@@ -1,8 +1,8 @@
 """Whether a transcript by an English-only model is of English speech.
 
-The model writes English words for whatever language it hears. What gives invented words away is how sure it was of
-them, that it repeats itself, and that the letters are those of another language. It grows surer of a sentence each time
-it repeats it, so a word counts where it is first written.
+The model writes English words for speech in any language. Invented words are recognised by their low probabilities, by
+repetition, and by the letters of another language. The model assigns a higher probability to a sentence each time it
+repeats it, so only the first occurrence of a word counts.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the decision on one window looks at. `word_confidence` is the mean of the different words' where each first
-    occurs; `english_probability` is None for a text too short to tell."""
+    """The inputs of the decision on one window. `word_confidence` is the mean probability of the distinct words, each
+    at its first occurrence; `english_probability` is None for a text too short to decide on."""
 
     avg_log_probability: float
     compression_ratio: float

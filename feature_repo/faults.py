@@ -1,5 +1,5 @@
-"""What goes wrong with a Feast repository in plain words: a damaged or missing registry, a full disk, settings that are
-not Earmark's."""
+"""Clear errors for faults of a Feast repository: a damaged or missing registry, a full disk, settings that are not
+Earmark's."""
 
 from __future__ import annotations
 

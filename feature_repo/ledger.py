@@ -1,4 +1,4 @@
-"""The ledger of materialised parts, and whether anything is to be materialised, asked of SQLite's ledger alone:
+"""The ledger of materialised parts. Whether there is anything to materialise is read from SQLite's ledger alone:
 opening Feast takes seconds, and most reruns change nothing."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def identity(path: str, size_bytes: int, mtime_ns: int) -> str:
 
 def rows_trigger(table: str) -> str:
     """The trigger that SQLite drops together with the table of a view's rows. Without it, the ledger of the view
-    describes a table that is gone, whoever dropped it."""
+    describes a table that was dropped."""
     return f"{table}__earmark_rows"
 
 

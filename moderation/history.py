@@ -1,10 +1,9 @@
-"""What the audit says, without reading all of it again: what a snapshot has from there, later records from the chain.
+"""The state of the audit without reading all of it again: a snapshot, and the later records of the chain.
 
-A snapshot is a table of the decisions as `moderation.case` needs them and of all other records as they are. It is a
-cache: nothing is lost with it, and it is made anew. Its SHA-256 is itself a record of the chain, so that a snapshot
-that was changed or exchanged for another is not used. That record must follow the last record of the snapshot without
-a gap or a change. Changes to the chain further back are found by `verify_snapshot` and `Audit.verify`, which read
-everything.
+A snapshot is a table of the decisions as `moderation.case` needs them and of all other records unchanged. It is a
+cache: it can be rebuilt from the chain at any time. Its SHA-256 is itself a record of the chain, so that a snapshot
+that was changed or replaced is not used. That record must follow the last record of the snapshot without a gap or a
+change. `verify_snapshot` and `Audit.verify`, which read everything, find changes further back in the chain.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from moderation.audit import Audit, Entry, Head, Record, line_of, record_of
 from moderation.case import COLUMNS, Case
 
 KIND = "snapshot"  # of record
-VERSION = 1  # raised when a snapshot says other things than before
+VERSION = 1  # raised when the contents of a snapshot change
 FOLDER = "moderation/snapshots"
 NEWEST = f"{FOLDER}/newest.json"
-# Records since the last snapshot from which another is worth it, and their share of all: what is written is in
-# proportion to what was appended.
+# A new snapshot is made after so many records, if they are at least this share of all: the cost of writing snapshots is
+# then proportional to the records appended.
 LEAST_RECORDS, LEAST_SHARE = 1_000, 0.1
 BLOCKS_IN_MEMORY = 8  # of decisions whose whole records are asked for
 _TYPES = {"number": pa.int64(), "cited": pa.list_(pa.string()), "decision": pa.large_string()}
@@ -152,8 +151,8 @@ class History:
 
 
 def verify_snapshot(audit: Audit) -> list[str]:
-    """What is wrong with the newest snapshot, in words: it is compared with the chain, which is read whole. Without a
-    snapshot of this version nothing is."""
+    """The faults of the newest snapshot, as messages: compares it with the whole chain. Empty without a snapshot of
+    this version."""
     found = _newest(audit)
     if found is None or isinstance(found, str):
         return [found] if found else []
@@ -169,7 +168,7 @@ def verify_snapshot(audit: Audit) -> list[str]:
     return (
         []
         if _rows_of(told).equals(rows.replace_schema_metadata(None))
-        else ["the snapshot of the audit says other things than the audit"]
+        else ["the snapshot of the audit differs from the audit"]
     )
 
 
@@ -201,12 +200,12 @@ def _newest(audit: Audit) -> tuple[pa.Table, Head, int, str] | str | None:
 
 
 def _unattested(sha256: str, head: Head, tail: Sequence[tuple[int, Sequence[Record]]]) -> str:
-    """Why a snapshot as of `head` is not to be taken, in words: no record among those that follow it attests to it, or
-    these are not what follows. "" for a good one."""
+    """Why a snapshot as of `head` must not be used, as a message: no later record attests to it, or the later records
+    do not follow it. "" for a valid one."""
     last = head
     for record in (record for _, records in tail for record in records):
         if wrong := record.wrong(last):
-            return f"the audit is not what follows its snapshot: {wrong[0]}"
+            return f"the records after the snapshot do not follow it: {wrong[0]}"
         if record.kind == KIND and record.body.get("sha256") == sha256 and record.body.get("at") == str(head):
             return ""
         last = record.head

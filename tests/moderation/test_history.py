@@ -261,7 +261,7 @@ def test_a_change_before_the_snapshot_is_found_by_who_reads_the_chain(
     path.write_text(path.read_text().replace('"raw":0.5', '"raw":0.6', 1))
     audit = Audit(open_storage(kept))
     assert "record 1 was changed" in audit.verify().problems
-    assert verify_snapshot(audit) == ["the snapshot of the audit says other things than the audit"]
+    assert verify_snapshot(audit) == ["the snapshot of the audit differs from the audit"]
     assert read(kept, monkeypatch)[1] == [6, 7]
 
 
@@ -273,7 +273,7 @@ def test_a_snapshot_that_says_what_the_chain_does_not_is_found(kept: Path) -> No
     audit = Audit(open_storage(kept))
     audit.append([Entry(history.KIND, {"sha256": sha256, "at": told["head"], "version": history.VERSION})])
     assert audit.verify().whole
-    assert verify_snapshot(audit) == ["the snapshot of the audit says other things than the audit"]
+    assert verify_snapshot(audit) == ["the snapshot of the audit differs from the audit"]
 
 
 def test_a_writer_that_is_killed_leaves_an_audit_that_reads(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
