@@ -18,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["close", "decode_audio", "decode_picture", "media_hash", "metadata", "worker_pids"]
 
 START_S = 120.0  # longest time for a worker to import the decoders, on a busy machine
+START_TRIES, START_PAUSE_S = 3, 0.5
 TICK_S = 1.0
 MAX_TASKS = 1000  # tasks before a worker is replaced, which bounds the memory that a leaking decoder can take
 _STDERR_CHARS = 300
@@ -130,7 +130,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.tasks = 0
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._stderr: IO[bytes] = os.fdopen(shared_memory(), "w+b")
         progress = shared_memory(8)
         self._progress = mmap.mmap(progress, 8)
         self.connection, theirs = socket.socketpair()
@@ -224,6 +224,16 @@ class _Worker:
         self.connection.close()
 
 
+def _started() -> _Worker:
+    """A new worker. One that dies while it starts, as when memory is short for a moment, is tried again: a failure ends
+    the whole command. Raises `DecoderUnavailable`."""
+    for _ in range(START_TRIES - 1):
+        with contextlib.suppress(DecoderUnavailable):
+            return _Worker()
+        time.sleep(START_PAUSE_S)
+    return _Worker()
+
+
 class _Pool:
     """The workers of this process."""
 
@@ -276,7 +286,7 @@ class _Pool:
                     return worker, False
                 self._workers.discard(worker)
                 worker.kill()
-        worker = _Worker()
+        worker = _started()
         with self._lock:
             self._workers.add(worker)
         return worker, True

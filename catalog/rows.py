@@ -7,7 +7,7 @@ import reprlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -198,6 +198,8 @@ def _time(name: str, value: Any, zone: ZoneInfo | None) -> datetime | None:
         return None
     if isinstance(value, Unreadable):
         raise _Refused("bad_timestamp", f"{name} {value.why}")
+    if type(value) is date:  # of a Parquet file: the day begins in a time zone, as that of "2026-01-31" does
+        value = datetime(value.year, value.month, value.day)
     if not isinstance(value, (str, datetime)):
         raise _Refused(
             "bad_timestamp", f"{name} is {reprlib.repr(value)}; write ISO 8601, such as 2026-01-31T12:00:00Z"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from catalog.container import check_file
 from catalog.limits import Limits
 from catalog.remote import HttpSource, S3Source, Source
 from core.errors import BadItem
+from core.items import scratch_folder
 
 COVER = "#cover"  # suffix of a URI that names the picture embedded in an audio file
 
@@ -52,14 +52,14 @@ class Resolver:
             if not cover:
                 yield path
                 return
-        with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
+        with scratch_folder("earmark-") as folder:
             if source is not None:
-                path = Path(folder) / f"media{_suffix(base)}"
+                path = folder / f"media{_suffix(base)}"
                 with path.open("wb") as out:
                     source.fetch(base, out, self.limits.max_file_bytes)
                 check_file(path, self.limits)
             if cover:
-                path = _extract_cover(path, Path(folder) / "cover")
+                path = _extract_cover(path, folder / "cover")
                 check_file(path, self.limits)
             yield path
 

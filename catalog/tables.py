@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +63,17 @@ def _read_csv(path: Path) -> tuple[Rows, list[Rejected]]:
     for place, cells in _csv_rows(reader, path.name):
         if isinstance(cells, str):
             rejected.append(Rejected(place, "bad_row", f"{place}: {cells}"))
-        elif len(cells) != len(names):
+            continue
+        _check_swallowed(names, cells, place, path.name)
+        if len(cells) != len(names):
             detail = f"{place} has {len(cells)} cells, the header {len(names)}"
+            if any("\n" in cell or "\r" in cell for cell in cells):
+                raise CatalogError(
+                    f"{path.name}: {detail}, and one of its cells goes on over several lines, so a quote may be "
+                    "missing and rows may be joined; correct the row"
+                )
             rejected.append(Rejected(place, "bad_row", detail))
         else:
-            _check_swallowed(names, cells, place, path.name)
             rows.append((place, {n: c if c else None for n, c in zip(names, cells, strict=True)}))
     return rows, rejected
 
@@ -106,17 +114,31 @@ def _check_swallowed(names: Sequence[str], cells: Sequence[str], place: str, fil
     """Raises `CatalogError` if a quoted cell contains what could be further rows: a quote in a later row closed the
     quote of an earlier one."""
     at = names.index("kind")
-    for name, cell in zip(names, cells, strict=True):
+    for number, cell in enumerate(cells):
         if "\n" not in cell and "\r" not in cell:
             continue
         for line in cell.splitlines()[1:]:
             inner = line.split(",")
-            if len(inner) > max(at, 1) and inner[at].strip().strip('"') in KINDS:
+            if len(inner) > max(at, 1) and (_is_kind(inner[at]) or (any(map(_is_kind, inner)) and _has_time(inner))):
+                name = repr(names[number]) if number < len(names) else f"number {number + 1}"
                 raise CatalogError(
-                    f"{file}, {place}: the cell {name!r} contains what could be another row "
+                    f"{file}, {place}: the cell {name} contains what could be another row "
                     f"({printable(line)!r}), so a quote is missing before it; if the cell is right, write the "
                     "catalogue as JSONL"
                 )
+
+
+def _is_kind(cell: str) -> bool:
+    return cell.strip().strip('"') in KINDS
+
+
+def _has_time(cells: Sequence[str]) -> bool:
+    """Whether one of the cells is a time with its date."""
+    for cell in cells:
+        with contextlib.suppress(ValueError):
+            if len(cell.strip().strip('"')) > 10 and datetime.fromisoformat(cell.strip().strip('"')):
+                return True
+    return False
 
 
 def _read_jsonl(path: Path) -> tuple[Rows, list[Rejected]]:
@@ -199,11 +221,10 @@ def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
         return True
     if pa.types.is_dictionary(found):
         found = found.value_type
+    text = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
     if pa.types.is_timestamp(wanted):
-        return pa.types.is_timestamp(found) or pa.types.is_string(found)
-    if pa.types.is_string(wanted):
-        return pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
-    return found == wanted
+        return text or pa.types.is_timestamp(found) or pa.types.is_date(found)
+    return text if pa.types.is_string(wanted) else found == wanted
 
 
 READERS: dict[str, Callable[[Path], tuple[Rows, list[Rejected]]]] = {

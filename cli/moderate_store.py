@@ -7,9 +7,13 @@ import getpass
 import sys
 from typing import Any
 
+from rich.markup import escape
+
 from cli.common import console, local_store, open_run, print_json, print_unread, table, writing
 from cli.moderation import SHORT, cases_of, described, print_cases, store_of
 from cli.progress import progress_bar
+
+SHOWN_FAILURES = 5  # of a scan
 
 
 def policies(args: argparse.Namespace) -> int:
@@ -187,6 +191,13 @@ def scan(args: argparse.Namespace) -> int:
         f"[bold]{summary['looked_at']}[/] media looked at under {summary['policies']} policies with "
         f"{summary['exemplars']} exemplars; decided: {actions}"
     )
+    for one in summary["failed"][:SHOWN_FAILURES]:
+        out.print(
+            f"[yellow]nothing was decided[/] of the {one['modality']} of {escape(one['content_id'])}: "
+            f"{escape(one['why'])}; the next scan looks at it again"
+        )
+    if len(summary["failed"]) > SHOWN_FAILURES:
+        out.print(f"and of {len(summary['failed']) - SHOWN_FAILURES} more; --json names them")
     for name in summary["unheard"]:
         out.print(
             f"[yellow]{name}[/] saw nothing: no voice vectors are kept; set `voices: true` in the configuration and run"

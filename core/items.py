@@ -93,8 +93,13 @@ _lock = threading.Lock()
 
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
-    """A temporary folder, which `remove_scratch` removes where the process ends without unwinding."""
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+    """A temporary folder, which `remove_scratch` removes where the process ends without unwinding. Raises
+    `StorageError` where none can be made."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError(f"no temporary folder can be made ({error}); set TMPDIR to one with space") from error
+    with folder as name:
         with _lock:
             _folders.add(name)
         try:

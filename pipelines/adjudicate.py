@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from moderation.adjudicate import MAX_CHARS, MAX_EXAMPLES, Adjudicator, Example, Question
+from core.items import is_fatal
+from moderation.adjudicate import MAX_CHARS, MAX_EXAMPLES, Adjudicator, EndpointError, Example, Question
 from moderation.audit import Audit
 from moderation.cases import OPINION, Case, Cases
 from moderation.exemplars import Exemplar, Exemplars
@@ -20,7 +21,8 @@ from pipelines.moderate import store_policies
 
 def adjudicate(run: Run, adjudicator: Adjudicator, limit: int | None = None) -> dict[str, Any]:
     """Asks for an opinion on the texts in the queue that have none of this version, the most pressing first, until the
-    budget is spent. A text that is no longer what was decided of is left out, `gone`. Raises `EndpointError`; what was
+    budget is spent. A text that is no longer what was decided of is left out, `gone`; one that meets an
+    unexpected error, `failed`. Raises `EndpointError`; what was
     asked before is kept."""
     policies = store_policies(run.storage)
     cases = Cases(Audit(run.storage))
@@ -41,8 +43,17 @@ def adjudicate(run: Run, adjudicator: Adjudicator, limit: int | None = None) -> 
             said["gone"] += 1  # the next scan decides of what it says now
             run.progress("texts", 1, 0)
             continue
-        question = question_of(case, by_id[case.decision.policy_id], words, exemplars)
-        verdict = adjudicator.ask(question)
+        try:
+            question = question_of(case, by_id[case.decision.policy_id], words, exemplars)
+            verdict = adjudicator.ask(question)
+        except EndpointError:
+            raise
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            said["failed"] += 1  # that text alone; it is asked about again
+            run.progress("texts", 1, 0)
+            continue
         if verdict is None:
             said["unasked"] += len(waiting) - sum(said.values())
             break

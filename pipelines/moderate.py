@@ -85,6 +85,7 @@ def scan(run: Run) -> dict[str, Any]:
         "changed": changed,
         "actions": dict(Counter(case.decision.action for case in made)),
         "quarantined": flooding,
+        "failed": [{"content_id": c, "modality": m, "why": why} for (m, c), why in sorted(look.failed.items())],
         "unheard": look.unheard(),
         "unread": look.unread(),
         "of_another_model": look.of_another_model(),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from core.errors import StorageError
+from core.items import is_fatal, reason_of
 from core.keys import digest
 from core.storage import Storage
 from core.tables import decode, encode
@@ -94,10 +95,12 @@ class Scan:
         self.banks: Exemplars = Exemplars(run.storage, self.audit)
         self.exemplars: list[Exemplar] = []
         self.looked_at = 0
+        self.failed: dict[tuple[str, str], str] = {}  # (modality, content) → why nothing was decided
         self.seen = Seen.load(run.storage)
 
     def all(self) -> list[Case]:
         """Looks at whatever is due under every policy; returns the decisions that it led to."""
+        self.failed.clear()
         self.cases.refresh()
         at = self.cases.at
         self.exemplars = self.banks.every(at=at)
@@ -114,7 +117,10 @@ class Scan:
             found: list[tuple[str, Decision, Evidence]] = []
             for content_id, evidence in self.media.evidence(modality, due):
                 for rule in due[content_id]:
-                    found += self._decided(rule, content_id, evidence)
+                    try:
+                        found += self._decided(rule, content_id, evidence)
+                    except Exception as error:
+                        self._failed(modality, content_id, error)
                 self.looked_at += 1
                 self.run.progress("moderation", 1, 0)
                 if len(found) >= RECORDED_AT_ONCE:
@@ -123,7 +129,9 @@ class Scan:
             made += self.cases.record(self.policies, found, bank_at=at)
             rules += under
         # Written after the decisions: a scan that is killed before is made again, and decides the same.
-        now = Seen(self.media.keys, {r.name: {"version": r.version, "exemplars": r.revisions} for r in rules})
+        # A content that failed was not seen: the next scan looks at it again.
+        seen = {m: {c: k for c, k in keys.items() if (m, c) not in self.failed} for m, keys in self.media.keys.items()}
+        now = Seen(seen, {r.name: {"version": r.version, "exemplars": r.revisions} for r in rules})
         if now != self.seen:
             self.seen = now
             now.save(self.run.storage)
@@ -207,9 +215,18 @@ class Scan:
         bank, found = rule.bank(touched), set()
         for content_id, evidence in self.media.evidence(rule.modality, contents):
             self.looked_at += 1
-            if bank.copies(evidence):
-                found.add(content_id)
+            try:
+                if bank.copies(evidence):
+                    found.add(content_id)
+            except Exception as error:
+                self._failed(rule.modality, content_id, error)
         return found
+
+    def _failed(self, modality: str, content_id: str, error: Exception) -> None:
+        """An unexpected error is that content's, unless it would meet all of them."""
+        if is_fatal(error):
+            raise error
+        self.failed[modality, content_id] = ": ".join(reason_of(error))
 
     def _decided(self, rule: Rule, content_id: str, evidence: Evidence) -> Iterable[tuple[str, Decision, Evidence]]:
         """The decision, where it is another than the one that stands."""

@@ -200,7 +200,14 @@ def _host_read(said: dict[int, list[Sentence]]) -> dict[int, list[Marker]]:
     from pipelines.skip_words import host_read_ads
 
     model = load_profile("bundled", device="cpu", options={}).text
-    return {n: host_read_ads(model, own) for n, own in said.items()}
+    found: dict[int, list[Marker]] = {}
+    for number, own in said.items():
+        try:
+            found[number] = host_read_ads(model, own)
+        except Exception as error:  # the episode is marked by its sound
+            if is_fatal(error):
+                raise
+    return found
 
 
 def _show(path: Path, folder: Path) -> str:

@@ -5,6 +5,7 @@ Made once a transcript and kept beside what is known of repeats, since a run loo
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from core.contracts import WORK_KEY
 from core.errors import StorageError
 from core.features import SPEECH, WORDS
+from core.items import is_fatal, reason_of
 from core.keys import REMOVED
 from core.tables import decode, encode
 from pipelines.context import Run
@@ -26,6 +28,7 @@ from skips.markers import Marker
 from skips.sentences import sentences
 from skips.words import Sentence
 
+log = logging.getLogger(__name__)
 SAID_VERSION = 2  # raised when other sentences or ads may be found
 SENTENCE = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
 AD = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("confidence", pa.float64())])
@@ -71,11 +74,19 @@ def said(run: Run) -> Said:
     due = sorted(set(wanted) - set(kept))
     if due:
         keys = dict(zip(spoken["content_id"].to_pylist(), spoken[WORK_KEY].to_pylist(), strict=True))
-        for content_id, found in _sentences(run, due, keys).items():
-            ads = [
-                {"start_s": a.start_s, "end_s": a.end_s, "confidence": a.confidence}
-                for a in host_read_ads(run.models.text, found)
-            ]
+        for content_id, words in _words(run, due, keys).items():
+            try:
+                found = sentences(words)
+                ads = [
+                    {"start_s": a.start_s, "end_s": a.end_s, "confidence": a.confidence}
+                    for a in host_read_ads(run.models.text, found)
+                ]
+            except Exception as error:
+                if is_fatal(error):
+                    raise
+                # The episode is marked by its sound alone; the next run looks at its words again.
+                log.warning("the words of %s say nothing of skips: %s", content_id, ": ".join(reason_of(error)))
+                continue
             plain = [{"start_s": s.start_s, "end_s": s.end_s, "text": s.text} for s in found]
             kept[content_id] = {
                 "content_id": content_id,
@@ -95,8 +106,8 @@ def said(run: Run) -> Said:
     )
 
 
-def _sentences(run: Run, content_ids: list[str], keys: Mapping[str, str]) -> dict[str, list[Sentence]]:
-    """The sentences of these contents, from the words of their latest transcripts."""
+def _words(run: Run, content_ids: list[str], keys: Mapping[str, str]) -> dict[str, pa.Table]:
+    """The words of the latest transcripts of these contents, with their times."""
     words = run.tables.read(WORDS, ["content_id", "start_s", "end_s", "word", WORK_KEY])
     words = words.filter(pc.is_in(words["content_id"], value_set=pa.array(content_ids, pa.string())))
     grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -104,7 +115,7 @@ def _sentences(run: Run, content_ids: list[str], keys: Mapping[str, str]) -> dic
         if keys[row["content_id"]] == row[WORK_KEY]:
             grouped[row["content_id"]].append(row)
     schema = pa.schema([("start_s", pa.float64()), ("end_s", pa.float64()), ("word", pa.string())])
-    return {c: sentences(pa.Table.from_pylist(grouped[c], schema=schema)) for c in content_ids}
+    return {c: pa.Table.from_pylist(grouped[c], schema=schema) for c in content_ids}
 
 
 def host_read_ads(model: Any, found: list[Sentence]) -> list[Marker]:

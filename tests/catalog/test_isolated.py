@@ -139,8 +139,20 @@ def test_listeners_that_cannot_travel_are_named(sounds: Callable[[str], Path]) -
 def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, sounds: Callable[[str], Path]) -> None:
     isolated.close()
     monkeypatch.setattr(isolated, "_START", "raise ImportError('no decoder here')")
+    monkeypatch.setattr(isolated, "START_PAUSE_S", 0.0)
     with pytest.raises(DecoderUnavailable, match="no decoder here"):
         isolated.decode_audio(sounds("x.wav"))
+
+
+def test_a_worker_that_dies_as_it_starts_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sounds: Callable[[str], Path]
+) -> None:
+    isolated.close()
+    mark = str(tmp_path / "mark")
+    once = f"import os\nif not os.path.exists({mark!r}):\n  os.mkdir({mark!r})\n  os.abort()\n"
+    monkeypatch.setattr(isolated, "_START", once + isolated._START)
+    monkeypatch.setattr(isolated, "START_PAUSE_S", 0.0)
+    assert isolated.decode_audio(sounds("x.wav")).duration_s == 1.0
 
 
 def test_a_worker_imports_decoders_and_no_models() -> None:

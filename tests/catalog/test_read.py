@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,23 @@ def test_a_wrong_column_stops_before_any_work(tmp_path: Path, header: str, messa
         read_catalog(tmp_path / "c.csv")
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        pa.array(["2026-01-31T00:00:00+01:00"], pa.large_string()),
+        pa.array([datetime(2026, 1, 30, 23, tzinfo=UTC)], pa.timestamp("ns", "America/New_York")),
+        pa.array([date(2026, 1, 31)], pa.date32()),
+        pa.array([date(2026, 1, 31)], pa.date64()),
+        pa.array(["2026-01-31"]).dictionary_encode(),
+    ],
+)
+def test_times_of_every_parquet_type(tmp_path: Path, times: pa.Array) -> None:
+    table = pa.table({"content_id": ["a"], "kind": ["track"], "title": ["A"], "text": ["x"], "updated_at": times})
+    pq.write_table(table, tmp_path / "c.parquet")
+    catalog = read_catalog(tmp_path / "c.parquet", timezone="Europe/Berlin")
+    assert catalog.table["updated_at"].to_pylist() == [datetime(2026, 1, 30, 23, tzinfo=UTC)]
+
+
 def test_parquet_column_of_a_wrong_type(tmp_path: Path) -> None:
     table = pa.table({"content_id": ["a"], "kind": ["track"], "title": [1], "updated_at": ["2026-01-01T00:00:00Z"]})
     pq.write_table(table, tmp_path / "c.parquet")
@@ -140,6 +158,11 @@ def csv_file(path: Path, *rows: str, header: str = HEADER) -> Path:
         # The quote of the second row closes that of the first, and the cells are as many as the header's.
         ([f'a,track,"A,{NOW},d', f'b,track,5",{NOW},d'], "row 1: the cell 'title' contains what could be another row"),
         ([f'a,track,A,{NOW},"d', f"b,track,B,{NOW},d", '"'], "row 1: the cell 'description' contains"),
+        # A cell with a comma of its own stands before the kind of the row that is swallowed.
+        ([f'a,track,A,{NOW},"d', f"b, c,track,B,{NOW},d", '"'], "row 1: the cell 'description' contains"),
+        # The joined row has more cells than the header, or fewer.
+        ([f'a,"track,A,{NOW},d', f'b","track",B,{NOW},d'], "row 1 has 6 cells, the header 5, and one of its cells"),
+        ([f'a,track,"A,{NOW},d', f'b,track,B,{NOW},d"'], "row 1: the cell 'title' contains what could be another row"),
     ],
 )
 def test_a_quote_that_never_closes_names_its_row(tmp_path: Path, rows: list[str], told: str) -> None:

@@ -106,3 +106,9 @@ def test_scratch_is_removed_where_nothing_unwinds() -> None:
         remove_scratch()
         assert not folder.exists()
     assert not Path(folder).exists()
+
+
+def test_without_a_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(items.tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StorageError, match="set TMPDIR"), scratch_folder("earmark-"):
+        pass

@@ -205,6 +205,29 @@ def test_only_what_is_new_is_looked_at(house: House) -> None:
     assert house.standing()["new", "banned-recordings"].decision.action == "restrict"
 
 
+def test_an_unexpected_error_is_one_contents_and_it_is_looked_at_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moderation.judge import Judge
+
+    ban(house)
+    decide = Judge.decide
+
+    def odd(self: Judge, content_id: str, evidence: Any) -> Any:
+        if content_id == "abusive":
+            raise KeyError("odd")
+        return decide(self, content_id, evidence)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Judge, "decide", odd)
+        summary = house.scan()
+    assert summary["failed"] == [{"content_id": "abusive", "modality": "text", "why": "failed: KeyError: 'odd'"}]
+    assert set(house.standing()) == {("with song", "banned-recordings"), ("plain", "banned-pictures")}
+    summary = house.scan()
+    assert summary["looked_at"] == 1 and summary["failed"] == []
+    assert ("abusive", "abusive-language") in house.standing()
+
+
 def test_a_content_can_become_an_exemplar_and_matches_itself(house: House) -> None:
     add_contents(house.run(), "banned-recordings", "audio", ["with song"], state="active", by="ada")
     house.scan()
@@ -324,7 +347,7 @@ def test_a_replay_sees_whatever_was_changed(house: House, what: str) -> None:
     assert not cases.replay(cases.every[case.case_id], patches).same
 
 
-def test_a_model_says_what_it_thinks_of_what_waits(house: House, tmp_path: Path) -> None:
+def test_a_model_says_what_it_thinks_of_what_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     from moderation.adjudicate import Adjudicator, Budget, Endpoint
     from pipelines.adjudicate import adjudicate
     from tests.moderation.test_adjudicate import Server, completion, reply
@@ -336,6 +359,10 @@ def test_a_model_says_what_it_thinks_of_what_waits(house: House, tmp_path: Path)
     assert waiting == {"abusive", "also"}
     server = Server([(200, completion(reply(quote="you people are vermin", exemplars=["abusive-language/words.txt"])))])
     run = house.run()
+    with monkeypatch.context() as patch:
+        patch.setattr(Adjudicator, "messages", lambda self, question: {}["odd"])
+        broken = Adjudicator(Endpoint(server.url, "m"), run.storage)
+        assert adjudicate(run, broken)["said"] == {"failed": 2} and not server.bodies
     one = Adjudicator(Endpoint(server.url, "m"), run.storage, budget=Budget(1, 10_000))
     assert adjudicate(run, one)["said"] == {"violates": 1, "unasked": 1}
     rest = Adjudicator(Endpoint(server.url, "m"), run.storage)

@@ -24,6 +24,7 @@ from pipelines.inprocess import run_catalog
 from pipelines.skip_folder import skip_folder
 from skips.detect import Recording
 from skips.markers import Marker
+from skips.words import Sentence
 from tests.pipelines.conftest import Shelf, visible
 from tests.skips.audio import assert_marked, laid_out, spots, write
 
@@ -460,3 +461,22 @@ def test_ads_that_a_transcript_shows_are_marked_and_go_with_it(show: Show) -> No
     assert (show.store / skip_state.SAID).stat().st_mtime_ns == held
     heard(show, "episode 0", f"{talk} {talk}", "second")
     assert skip_words.said(show.run()).ads["episode 0"] == []
+
+
+def test_words_that_cannot_be_judged_cost_their_episode_alone(
+    show: Show, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (0, 1):
+        heard(show, f"episode {number}", f"{TALK} {TALK} {number}", f"words {number}")
+    judge = skip_words.sentences
+
+    def odd(words: pa.Table) -> list[Sentence]:
+        if words["word"].to_pylist()[-1] == "0":
+            raise IndexError("odd")
+        return judge(words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(skip_words, "sentences", odd)
+        assert set(skip_words.said(show.run()).sentences) == {"episode 1"}
+    assert "episode 0" in caplog.text and "IndexError: odd" in caplog.text
+    assert set(skip_words.said(show.run()).sentences) == {"episode 0", "episode 1"}  # the next run looks again
