@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= .earmark-demo
-# CPU=1: the same versions without what only an NVIDIA card needs (give it to every target, or export it). With
-# TORCH=WHEELS, files or URLs of torch built for CPUs, also without the libraries that the usual torch is linked against;
-# torchvision, which laion-clap alone needs, must be built for the same torch, so name its wheel as well or do without.
+# CPU=1 installs the same versions without the packages that only an NVIDIA card needs (give it to every target, or
+# export it). TORCH=WHEELS names files or URLs of torch built for CPUs: the libraries that the usual torch is linked
+# against are then left out as well. Only laion-clap needs torchvision, which must be built for the same torch: name its
+# wheel as well, or do without.
 LOCK := $(if $(CPU),requirements-cpu.lock,requirements.lock)
 STAMP := $(VENV)/.installed$(if $(CPU),-cpu)
 export HF_HUB_OFFLINE ?= 1

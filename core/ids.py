@@ -24,7 +24,7 @@ def id_list(given: Ids, kind: str = "content ids") -> list[str]:
 
 
 def one_id(given: object, kind: str = "content id") -> str:
-    """A single id. Raises `WrongType` for what is no text."""
+    """A single id. Raises `WrongType` for a value that is not text."""
     return _text(given.as_py() if isinstance(given, pa.Scalar) else given, kind)
 
 

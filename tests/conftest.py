@@ -1,4 +1,4 @@
-"""Fixtures for every room: a store, small media made on the spot, the demo catalogue built once."""
+"""Fixtures for all packages: a store, small generated media, and the demo catalogue, which is built once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The house: rooms import what stands below them, nothing names a machine, help is quick to load."""
+"""The structure of the repository: lock files name no host, help loads quickly, generated files are up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code pages before Unicode, told by the text alone; what may be Western European stays as it is."""
+"""Code pages before Unicode, detected from the text alone; text that may be Western European is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Online features read without Feast are those that Feast gives, or Feast is asked."""
+"""Online features read without Feast equal those that Feast gives; otherwise Feast reads them."""
 
 from __future__ import annotations
 
