@@ -24,6 +24,7 @@ PATH = "lease.json"
 TTL_S = 60.0
 RENEW_S = 15.0
 POLL_S = 0.5
+_ALIVE = "alive"  # instead of a process's start, where the system does not say it
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,17 @@ class Holder:
 
     @property
     def alive(self) -> bool:
-        """Whether the lease still binds others."""
-        if self.host == socket.gethostname() and self.pid and _process_start(self.pid) != self.process_start:
-            return False
+        """Whether the lease still binds others.
+
+        That of another process of this host does as long as the process lives, whatever the clock says: one that was
+        suspended, or whose clock jumped, goes on writing before it renews its lease.
+        """
+        if self.host == socket.gethostname() and self.pid:
+            started = _process_start(self.pid)
+            if started != self.process_start:
+                return False
+            if self.pid != os.getpid() and started != _ALIVE:
+                return True
         return time.time() < self.expires
 
 
@@ -199,6 +208,6 @@ def _process_start(pid: int) -> str:
         return ""
     try:  # no /proc (macOS): alive is all we can tell
         os.kill(pid, 0)
-        return "alive"
+        return _ALIVE
     except OSError:
         return ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -266,7 +267,7 @@ class Audit:
 
     def _blocks(self) -> list[int]:
         names = [entry.path.rsplit("/", 1)[1] for entry in self.storage.entries(BLOCKS)]
-        return sorted(int(name.split(".")[0]) for name in names if name.split(".")[0].isdigit())
+        return sorted(int(name[:-6]) for name in names if re.fullmatch(r"\d+\.jsonl", name, re.ASCII))
 
     def _beside(self, record_id: str) -> dict[str, Any]:
         try:

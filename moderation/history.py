@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
@@ -19,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from core.errors import StorageError
+from core.storage import Conflict
 from core.tables import decode, encode
 from moderation import decisions
 from moderation.audit import Audit, Entry, Head, Record, line_of, record_of
@@ -87,7 +89,9 @@ class History:
         self.refresh()
         if len(self._tail) < max(least, share * self.head.number):
             return False
-        head, block = self.head, self._block
+        head, block, storage = self.head, self._block, self.audit.storage
+        before = storage.read_tagged(NEWEST)
+        older = [entry.path for entry in storage.entries(FOLDER) if entry.path != NEWEST]
         rows = pa.concat_tables([self._rows, _rows_of(self._tail)])
         data = encode(
             rows.replace_schema_metadata(
@@ -95,13 +99,17 @@ class History:
             )
         )
         sha256 = hashlib.sha256(data).hexdigest()
-        self.audit.storage.write(_path(sha256), data)
+        storage.write(_path(sha256), data)
         body = {"sha256": sha256, "at": str(head), "version": VERSION}
         (record,) = self.audit.append([Entry(KIND, body)])
-        self.audit.storage.write(NEWEST, json.dumps({"sha256": sha256, "record": record.number}).encode())
-        for entry in self.audit.storage.entries(FOLDER):
-            if entry.path not in (NEWEST, _path(sha256)):
-                self.audit.storage.delete(entry.path)
+        newest = json.dumps({"sha256": sha256, "record": record.number}).encode()
+        try:
+            storage.replace_if(NEWEST, newest, before[1] if before else None)
+        except Conflict:
+            return False  # another process made one meanwhile; the next snapshot deletes this file
+        for path in older:  # and not what another process wrote since, which `NEWEST` may be about to name
+            if path != _path(sha256):
+                storage.delete(path)
         self.refresh()
         self._rows, self._tail = rows, [(b, r) for b, r in self._tail if r.number > head.number]
         return True
@@ -182,6 +190,8 @@ def _newest(audit: Audit) -> tuple[pa.Table, Head, int, str] | str | None:
             return None
         except (ValueError, KeyError, TypeError):
             return f"{NEWEST} cannot be read"
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            return f"{NEWEST} names no snapshot"
         try:
             data = audit.storage.read(_path(sha256))
         except FileNotFoundError:

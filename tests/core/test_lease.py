@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,26 @@ def test_steps_side_by_side_share_the_lease(storage: LocalStorage, clock: Clock)
     clock.now += 0.9 * TTL_S
     with pytest.raises(StoreBusy):
         lease.acquire(storage, "two")
+
+
+def test_a_process_of_this_host_has_its_lease_as_long_as_it_lives(storage: LocalStorage, clock: Clock) -> None:
+    """It may be suspended, or the clock may have jumped: it writes on before it renews its lease."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        other = lease._mine("one", TTL_S, bound_to_process=True)
+        other = replace(other, pid=process.pid, process_start=lease._process_start(process.pid))
+        storage.replace_if(lease.PATH, lease._dump(other), None)
+        for jump in (10 * TTL_S, -20 * TTL_S):
+            clock.now += jump
+            with pytest.raises(StoreBusy, match="run one"):
+                lease.acquire(storage, "two")
+        process.kill()
+        process.wait()
+        assert lease.acquire(storage, "two") is False
+
+
+def test_a_lease_that_this_process_left_behind_expires(storage: LocalStorage, clock: Clock) -> None:
+    lease.acquire(storage, "one", ttl_s=TTL_S)
+    with pytest.raises(StoreBusy):
+        lease.acquire(storage, "two")
+    clock.now += TTL_S + 1
+    assert lease.acquire(storage, "two") is False

@@ -208,6 +208,7 @@ SPOILT: dict[str, Callable[[Path], None]] = {
     "it is rubbish": lambda folder: snapshots(folder)[0].write_bytes(b"rubbish"),
     "it is gone": lambda folder: snapshots(folder)[0].unlink(),
     "the pointer is rubbish": lambda folder: (folder / NEWEST).write_bytes(b"{"),
+    "the pointer leads elsewhere": lambda folder: (folder / NEWEST).write_text('{"sha256": "../../release"}'),
     "the pointer is another thing": lambda folder: (folder / NEWEST).write_bytes(b"[1]"),
     "another took its place": _forged,
     "another took its place, and the chain was changed to name it": _attested_again,
@@ -308,3 +309,36 @@ def test_the_command_that_verifies_names_a_snapshot_that_is_not_the_chains(
     assert main(["moderate", "verify", "--store", str(kept), "--json"]) == 1
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert "the snapshot" in problem and "was changed" in problem
+
+
+def test_a_snapshot_stays_when_another_process_makes_one_meanwhile(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one's is made between any two of this one's writes."""
+    real = LocalStorage.replace_if
+    for place in ("moderation/audit/blocks", NEWEST):
+        others = iter([Audit(open_storage(kept))])
+
+        def replaced(
+            own: LocalStorage, path: str, data: bytes, tag: str | None, place: str = place, others: Any = others
+        ) -> str:
+            other = next(others, None) if path.startswith(place) else None
+            if other is not None:
+                other.append([decided(1, 0.4)])
+                assert other.history.keep(least=1, share=0)
+            return real(own, path, data, tag)
+
+        audit = Audit(open_storage(kept))
+        audit.append([decided(2, 0.6)])
+        with monkeypatch.context() as patched:
+            patched.setattr(LocalStorage, "replace_if", replaced)
+            assert not audit.history.keep(least=1, share=0)
+        assert verify_snapshot(Audit(open_storage(kept))) == []
+        assert audit.history.keep(least=1, share=0)
+        assert len(snapshots(kept)) == 1 and verify_snapshot(Audit(open_storage(kept))) == []
+
+
+def test_a_file_that_only_looks_like_a_block_is_none(kept: Path) -> None:
+    before = len(list(Audit(open_storage(kept)).records()))
+    for name in ("000000000003.jsonl~", "000000000004.jsonl.bak", "\u0663.jsonl"):
+        (kept / BLOCKS / name).write_bytes((kept / BLOCKS / "000000000003.jsonl").read_bytes())
+    assert len(list(Audit(open_storage(kept)).records())) == before
+    assert Audit(open_storage(kept)).verify().whole
