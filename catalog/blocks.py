@@ -46,6 +46,7 @@ class Shape:
         return cls(rate, layout.nb_channels, layout.name)
 
     def same(self, other: Shape) -> bool:
+        """Whether rate and channels are equal, whatever the layouts' names."""
         return (self.rate, self.channels) == (other.rate, other.channels)
 
 
@@ -103,12 +104,14 @@ class Converter:
         self._resampler = AudioResampler(format="flt", layout=_named_layout(target), rate=target.rate)
 
     def convert(self, block: np.ndarray) -> Iterator[np.ndarray]:
+        """The converted blocks, float32 (n, target channels), that a block (n, source channels) completes."""
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(block).reshape(1, -1), "flt", self._layout)
         frame.sample_rate, frame.pts, frame.time_base = self.source.rate, self._at, Fraction(1, self.source.rate)
         self._at += len(block)
         yield from self._arrays(self._resampler.resample(frame))
 
     def rest(self) -> Iterator[np.ndarray]:
+        """The samples that the resampler still keeps after the last block."""
         if self._at:
             yield from self._arrays(self._resampler.resample(None))
 

@@ -9,9 +9,9 @@ from typing import Any
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes every option by its full name alone and names the nearest one where an option, a command or a choice does
-    not exist. An abbreviation that works today would be another option's after the next release, and `--prun` must not
-    remove what the user did not ask to remove."""
+    """Accepts options only by their full names, and suggests the nearest name for an option, command or choice that
+    does not exist. After the next release, an abbreviation could mean another option, and `--prun` must not remove
+    contents."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)

@@ -14,10 +14,10 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 def prepare() -> None:
     """Makes arguments and output UTF-8 where the locale is plain ASCII, and output possible everywhere.
 
-    In an ASCII locale, Python reads `é` of the command line as two halves of characters, which no column of a table
-    can hold, and cannot open the file of that name once it is spelt right. Python's UTF-8 mode sets all of it right,
-    and can only be chosen when the interpreter starts. Where the output is of another encoding, a character that it
-    lacks (or a file name that is not UTF-8) is printed as an escape.
+    In an ASCII locale, Python reads an `é` of the command line as two lone surrogates, which no column of a table can
+    represent, and cannot open a file by the right name. Python's UTF-8 mode corrects all of this, but can only be
+    chosen when the interpreter starts. A character that the output's encoding lacks, or a file name that is not UTF-8,
+    is printed as an escape.
     """
     if _is_ascii(sys.getfilesystemencoding()) and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"  # also for the processes that this one starts
@@ -35,7 +35,7 @@ def _is_ascii(encoding: str) -> bool:
 
 
 def discard_output() -> None:
-    """Points standard output at nothing, so that what is still buffered does not fail again when Python ends."""
+    """Redirects standard output to the null device, so that buffered text does not fail again when Python ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -46,6 +46,7 @@ class Pool:
         self._futures: set[Future[Any]] = set()
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """Starts the call in a thread of the pool as soon as one is free."""
         future = self._executor.submit(function, *arguments)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)

@@ -91,11 +91,13 @@ def hold(
 
 @contextlib.contextmanager
 def hold_for_step(storage: Storage, run_id: str, *, ttl_s: float) -> Iterator[None]:
-    """Holds the lease of a run whose steps are separate processes, perhaps on several hosts, while one of them works:
-    it is renewed when the block begins, in the background, and when the block ends. The run keeps it then, for `ttl_s`
-    seconds, in which its next step has to begin; the lease of a run that died expires after as long.
+    """Keeps the lease of a run while one of its steps works. The steps are separate processes, perhaps on several
+    hosts.
 
-    Raises `StoreBusy` where another run has the lease, also where it took it while the block ran.
+    The lease is renewed when the block begins, in the background, and when the block ends. It then lasts `ttl_s`
+    seconds, within which the next step must begin; the lease of a run that died expires after the same time.
+
+    Raises `StoreBusy` if another run has the lease, even if it took the lease while the block ran.
     """
     acquire(storage, run_id, ttl_s=ttl_s, bound_to_process=False)
     with _renewed(storage, run_id, ttl_s):

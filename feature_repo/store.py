@@ -163,9 +163,9 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def check_online(root: Path) -> None:
-    """Raises `ConfigError` for a profile that is not known, and `StorageError` in plain words where the Redis that the
-    environment names cannot be reached or refuses: before any work, and not after it. A store that is a file is not
-    checked, as that takes the seconds of importing Feast."""
+    """Raises `ConfigError` for an unknown profile, and `StorageError` if the Redis that the environment names cannot be
+    reached or refuses access. A run calls it before any work. A store that is a file is not checked, since importing
+    Feast takes seconds."""
     settings = repo_yaml(root, profile_name())
     if "connection_string" not in settings["online_store"]:
         return

@@ -228,6 +228,7 @@ class LiveIndex(Queries):
         return _merged(state, base, tail, k)
 
     def checked(self, vectors: np.ndarray) -> np.ndarray:
+        """As `Searcher.checked`."""
         return self._state.base.checked(vectors)
 
     def _compared(self, vectors: np.ndarray, score: float, where: pc.Expression | None) -> pa.Table:

@@ -138,7 +138,7 @@ def align(metadata: pa.Table, contents: pa.Array) -> pa.Table:
 
 
 def completed(metadata: pa.Table, contents: pa.Array) -> pa.Table:
-    """Aligned metadata with a row of nulls for each content that has none, as one that was put without any has."""
+    """Aligned metadata, with a row of nulls for each content without any, as for contents that were put live."""
     missing = np.setdiff1d(np.arange(len(contents)), np.asarray(metadata[NUMBER]))
     if not missing.size:
         return metadata

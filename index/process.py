@@ -9,8 +9,8 @@ from core.errors import StorageError
 
 
 def _one_thread() -> None:
-    """Lets the thread that forked use FAISS in the child: the OpenMP threads that it had are not there, and it would
-    wait for them. Threads that the child starts get threads of their own."""
+    """Lets the thread that forked use FAISS in the child. Otherwise it would wait for OpenMP threads of the parent,
+    which do not exist there. Threads that the child starts get OpenMP threads of their own."""
     faiss = sys.modules.get("faiss")
     if faiss is not None:
         faiss.omp_set_num_threads(1)

@@ -104,6 +104,7 @@ class Searcher(Queries):
         return self._loaded.take(self._members.rows_of(number))
 
     def checked(self, vectors: np.ndarray) -> np.ndarray:
+        """As `index.queries.unit_queries`. Raises `StorageError` in a process that was forked since."""
         self.process.check()
         return unit_queries(vectors, self.manifest.dim)
 

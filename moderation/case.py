@@ -62,8 +62,8 @@ class Case:
 
     @cached_property
     def decision(self) -> Decision:
-        said = json.loads(self._decision) if isinstance(self._decision, str) else self._decision
-        return Decision.from_dict(said)
+        fields = json.loads(self._decision) if isinstance(self._decision, str) else self._decision
+        return Decision.from_dict(fields)
 
     @cached_property
     def record(self) -> Record:
@@ -72,6 +72,7 @@ class Case:
 
     @classmethod
     def of(cls, record: Record) -> Case:
+        """The case of a record of the kind `decision`."""
         body = record.body
         decision, evidence = body["decision"], body["evidence"]
         return cls(

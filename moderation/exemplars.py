@@ -135,6 +135,7 @@ class Exemplars:
         return self._changed(changed, by, reason or opinion)
 
     def tag(self, exemplar_id: str, tags: Ids, *, by: str) -> Exemplar:
+        """Replaces an exemplar's tags and records the change. Raises `NotFound` for an unknown exemplar."""
         return self._changed(replace(self.get(exemplar_id), tags=_tags(tags)), by, "tags")
 
     def arrays(self, exemplar: Exemplar) -> dict[str, np.ndarray]:

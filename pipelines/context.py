@@ -128,8 +128,8 @@ def run_ids(storage: Storage) -> list[str]:
 
 
 def by_start(storage: Storage, runs: Iterable[str]) -> list[str]:
-    """Ids of runs, oldest first. Those of a cluster are not in the order of time, so it is read from their records; the
-    ids of other runs begin with it."""
+    """Ids of runs, oldest first. The start of a cluster's run is read from its record, because its id does not give it;
+    the ids of other runs begin with their start."""
 
     def started(run_id: str) -> tuple[str, str]:
         with contextlib.suppress(FileNotFoundError, StorageError):

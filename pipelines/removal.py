@@ -75,7 +75,7 @@ def prune(run: Run, gone: Ids) -> None:
 
 
 def restore(storage: Storage, content_ids: Ids) -> None:
-    """Lets removed contents back in at the next run. Raises `NotFound` for one that was not removed."""
+    """Allows removed contents to return with the next run. Raises `NotFound` for one that was not removed."""
     content_ids = id_list(content_ids)
     hidden = blocked(storage)
     for content_id in content_ids:

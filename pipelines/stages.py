@@ -225,7 +225,7 @@ def content_key(row: Row) -> str:
 
 
 def declared_speech(row: Row) -> str | None:
-    """What the transcript depends on of the declared language: another name of the same language changes nothing."""
+    """The part of the declared language that the transcript depends on; another name of the same language is equal."""
     return {True: "english", False: "another language", None: None}[declared_english(row["language"])]
 
 

@@ -226,8 +226,8 @@ def _extent(task: Any) -> dict[str, Any]:
 
 
 def _is_incremental() -> bool:
-    """Whether `materialize_incremental` is being called: Feast makes the same task of it as of `materialize` with a
-    window, inventing a start, and nothing but the caller distinguishes the two."""
+    """Whether `materialize_incremental` is being called. Feast creates the same task for it, with an invented start, as
+    for `materialize` with a window: only the caller distinguishes the two."""
     frame = sys._getframe()
     while frame := frame.f_back:  # type: ignore[assignment]
         if (

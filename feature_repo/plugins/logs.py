@@ -1,4 +1,4 @@
-"""Logged features: Parquet files that are added to the folder of a logging destination."""
+"""Logged features: adds Parquet files to the folder of a logging destination."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrow tables as pandas frames without a loss: pandas' own conversion makes floating point of integers with nulls."""
+"""Arrow tables as pandas frames without loss: pandas' own conversion turns integers with nulls into floating point."""
 
 from __future__ import annotations
 

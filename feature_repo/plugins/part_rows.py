@@ -39,16 +39,18 @@ class Work:
     event: str
     created: str | None
     suffix: bytes
-    mark: str | None  # Earmark's own column of the files, which marks removed rows
+    mark: str | None  # Earmark's own column in the files, which marks removed rows
     declared: Mapping[str, pa.DataType]  # the view's types of its columns
     span_us: tuple[int, int] = EVER_US
 
     @property
     def times(self) -> tuple[str, ...]:
+        """The columns of event and created times in the files."""
         return (self.event, self.created) if self.created else (self.event,)
 
 
 def work_of(config: Any, view: Any, suffix: bytes, span_us: tuple[int, int] = EVER_US) -> Work:
+    """The work for a Feast feature view; `suffix` ends the store's keys, `span_us`: first and last event time."""
     source, plan = view.batch_source, plan_view(config, view)
     own = {new: old for old, new in (source.field_mapping or {}).items()}
     return Work(
@@ -66,6 +68,7 @@ def work_of(config: Any, view: Any, suffix: bytes, span_us: tuple[int, int] = EV
 
 
 def identities(parts: Parts) -> list[str]:
+    """The ledger's name of each part file, which changes with the file's size and modification time."""
     infos = parts.filesystem.get_file_info([part.path for part in parts.files])
     return [identity(part.path, info.size, info.mtime_ns or 0) for part, info in zip(parts.files, infos, strict=True)]
 
@@ -99,6 +102,7 @@ def batches(layout: Layout, window: Sequence[Group], work: Work) -> Iterator[tup
 
 
 def encode(batch: pa.RecordBatch, work: Work, mark: str | None) -> Rows:
+    """A batch of the files' rows as the bytes that an online store writes; `mark` is the column of removed rows."""
     removed = np.asarray(pc.fill_null(pc.equal(batch[mark], REMOVED), False)) if mark else None
     return encode_rows(
         work.plan,

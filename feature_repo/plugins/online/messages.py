@@ -1,6 +1,6 @@
 """Values of Feast's rarer types (maps, structs, JSON, sets, UUIDs, decimals, nested lists).
 
-Feast itself converts them, a message a value: the bytes are its own, and so is what it accepts."""
+Feast itself converts each value to a message, so the bytes and the accepted values are Feast's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUMBER_LISTS = ("int32_list_val", "int64_list_val", "double_list_val", "float_li
 
 
 def message_type(dtype: Any) -> pa.DataType:
-    """The Arrow type in which `OnlineReader` returns a feature of this Feast type."""
+    """The Arrow type that `OnlineReader` returns for a feature of this Feast type."""
     from feast.types import from_feast_to_pyarrow_type
 
     try:
@@ -77,7 +77,7 @@ def parse(data: bytes | None) -> Any:
 
 
 def _plain(message: Any, arrow: pa.DataType) -> Any:
-    """What Arrow takes for a message."""
+    """The message as a Python value that Arrow accepts."""
     from feast.type_map import feast_value_type_to_python_type
 
     name = message.WhichOneof("val")

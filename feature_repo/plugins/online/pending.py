@@ -1,5 +1,5 @@
-"""Rows that were pushed before their time: they wait beside the online rows, so that no reader sees them early and
-what is in force stays readable."""
+"""Rows that were pushed before their time: they are stored apart from the online rows, so that no reader sees
+them early and rows in force stay readable."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ PATIENCE_US = 1_000_000
 
 
 def now_us() -> int:
+    """The present in microseconds since 1970."""
     return time.time_ns() // 1000
 
 
@@ -33,12 +34,14 @@ class PendingRow:
     values: dict[str, bytes]
 
     def pack(self) -> bytes:
+        """The row as JSON; `unpack` reads it."""
         values = {name: base64.b64encode(value).decode() for name, value in self.values.items()}
         key = base64.b64encode(self.key).decode()
         return json.dumps([key, self.event_us, self.created_us, values], ensure_ascii=False).encode()
 
     @classmethod
     def unpack(cls, data: bytes) -> PendingRow:
+        """The row that `pack` wrote."""
         key, event_us, created_us, values = json.loads(data)
         decoded = {name: base64.b64decode(value) for name, value in values.items()}
         return cls(base64.b64decode(key), event_us, created_us, decoded)

@@ -25,10 +25,12 @@ _SPECIAL = re.compile(rb"([*?\[\]\\^])")
 
 
 def ledger_key(project: str, view: str, join_keys: Sequence[str]) -> bytes:
+    """The key of the hash that is the ledger of a view's parts."""
     return _own_key(b"parts", project, view, join_keys)
 
 
 def pending_key(project: str, view: str, join_keys: Sequence[str]) -> bytes:
+    """The key of the hash of a view's rows that were pushed before their time."""
     return _own_key(b"pending", project, view, join_keys)
 
 
@@ -45,6 +47,7 @@ def plain_key(kind: str, project: str, view: str) -> bytes:
 
 
 def plain_pattern(project: str) -> bytes:
+    """The glob of Redis that matches every `plain_key` of a project."""
     return _escaped(b"earmark:") + b"*" + _escaped(f":{quote(project, safe='')}:".encode()) + b"*"
 
 

@@ -14,8 +14,8 @@ from core.errors import StorageError
 from feature_repo.plugins.online.values import Block, block_of, encode
 from feature_repo.plugins.online.views import UNKNOWN_CREATED, ViewPlan, micros
 
-# A row whose event is later than this is not in force: a client that does not hold such rows back wrote it. The time
-# is longer than clocks of one system differ, so that a reader whose clock is behind does not lose fresh rows.
+# A row whose event is later than this is not in force: a client that does not hold back such rows wrote it. The slack
+# exceeds the difference between clocks of one system, so that a reader whose clock is behind does not lose fresh rows.
 FUTURE_SLACK_US = 60_000_000
 
 

@@ -65,6 +65,7 @@ def own_tables(connection: sqlite3.Connection, name: str | None) -> None:
 
 
 def has_rows_trigger(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether the trigger on the table of rows `name` exists, without which the ledger is not valid."""
     query = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = ? AND tbl_name = ?"
     return connection.execute(query, (rows_trigger(name), name)).fetchone() is not None
 
