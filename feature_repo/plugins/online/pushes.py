@@ -26,7 +26,7 @@ from feature_repo.plugins.online.rows import Found, Rows, micros_of, rows_of_pro
 from feature_repo.plugins.online.views import ViewPlan, plan_view
 
 LOOK_S = 0.5  # least time between two searches for rows that are due, in each process and for each view
-LOOK_SHARE = 0.01  # largest share of the time that these searches may take
+LOOK_A_ROW_S = 1e-4  # added to it for each row that waits, so that searches take a small share of the time
 WAIT_S = 0.5  # longest time that a read waits until rows that are due are written
 log = logging.getLogger(__name__)
 
@@ -75,13 +75,19 @@ class ReadsAndPushes(FastReads):
     def _look(self, config: Any, plan: ViewPlan, looks: dict[tuple[str, str], float]) -> None:
         """Writes what waited and is due. Another thread does it, so that a reader is not held up where the store is
         locked or may only be read."""
-        began = time.monotonic()
-        looks[plan.project, plan.name] = began + LOOK_S  # other threads of this process do not look meanwhile
-        if len(plan.features) == plan.stored and self.has_due(config, plan):
+        looks[plan.project, plan.name] = (
+            time.monotonic() + LOOK_S
+        )  # other threads of this process do not look meanwhile
+        if len(plan.features) < plan.stored:
+            return
+        waiting, now = [row.event_us for row in self.held(config, plan)], now_us()
+        if any(event <= now for event in waiting):
             writing = threading.Thread(target=self._promote_quietly, args=(config, plan), daemon=True)
             writing.start()
             writing.join(WAIT_S)
-        looks[plan.project, plan.name] = time.monotonic() + max(LOOK_S, (time.monotonic() - began) / LOOK_SHARE)
+        nearest_s = min((event - now for event in waiting if event > now), default=0) / 1e6
+        pause_s = LOOK_S + len(waiting) * LOOK_A_ROW_S
+        looks[plan.project, plan.name] = time.monotonic() + (min(pause_s, nearest_s) if nearest_s else pause_s)
 
     def _promote_quietly(self, config: Any, plan: ViewPlan) -> None:
         try:
