@@ -1,4 +1,4 @@
-"""What each kind of tag calls the fields of a catalogue row: ID3, MP4, Vorbis comments, APEv2 and other containers."""
+"""Maps tags to the fields of a catalogue row: ID3, MP4, Vorbis comments, APEv2 and other containers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Fields:
 
 
 def is_prose(comment: Comment) -> bool:
-    """Whether a comment is a person's words: it has letters and is no program's own number."""
+    """Whether a person wrote a comment: it has letters, and no program writes such a value."""
     technical = comment.about.lower().startswith(TECHNICAL) or _TECHNICAL_TEXT.match(comment.text)
     return not technical and any(char.isalpha() for char in comment.text)
 

@@ -44,8 +44,8 @@ def _longest(comments: list[Comment], language: str | None) -> str | None:
 
 
 def _fields(path: Path) -> Iterator[Fields]:
-    """The tags of a file, those that are believed first in front. Each kind is read by itself: mutagen raises many
-    kinds of error on damaged files, and one damaged tag must not hide another."""
+    """The tags of a file, in order of precedence. Each kind is read separately: mutagen raises many kinds of error on
+    damaged files, and one damaged tag must not hide another."""
     import mutagen
     from mutagen.apev2 import APEv2
     from mutagen.id3 import ID3

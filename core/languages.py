@@ -1,4 +1,4 @@
-"""What a catalogue or a file's tags say about the language of a content."""
+"""The language that a catalogue or a file's tags declare for a content."""
 
 from __future__ import annotations
 

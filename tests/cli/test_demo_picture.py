@@ -15,7 +15,7 @@ PICTURE = Path(__file__).parent.parent.parent / "docs" / "demo.svg"
 
 
 def test_the_picture_names_every_stage(tmp_path: Path) -> None:
-    """`make demo-svg` takes it anew."""
+    """`make demo-svg` generates it again."""
     texts = {html.unescape(text).replace("\xa0", " ").strip() for text in re.findall(r">([^<]+)<", PICTURE.read_text())}
     run = Run(LocalStorage(tmp_path), "none", ".", Config(device="cpu"))
     stages = [content_stage(), *media_stages(run), *text_stages(run)]
