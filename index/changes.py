@@ -39,8 +39,8 @@ class Changes:
             next_id = max(next_id, *(number + 1 for number in record.ids)) if record.ids else next_id
             if record.op == PUT and record.model_id != model_id:
                 continue
-            if record.op == PUT and record.number <= removed.get(record.content_id, -1):
-                continue
+            if record.number <= removed.get(record.content_id, -1):
+                continue  # `removed` came later; what was deleted before it is among `deleted`, by who removed it
             records[record.content_id] = record
             if record.op == DELETE:
                 gone[record.content_id] = record.number

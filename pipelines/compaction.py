@@ -74,6 +74,7 @@ def compact(run: Run, limits: Limits | None = None) -> dict[str, Any]:
         retired, waiting = retired + gone, waiting + kept
         run.progress("views", 1, 0)
     quarantine.compact(run.storage, now_us())
+    removal.compact_log(run.storage, now_us())
     return {"views": found, "retired": retired, "waiting": waiting, "seconds": time.perf_counter() - started}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,8 @@ from pipelines import moderate, quarantine, skips
 from pipelines.context import Run, local_root
 
 FOLDER = "removed"
+COMPACTED_PARTS = 16
+_STAMP = "%Y%m%dT%H%M%S%f"
 VACUUM_TIMEOUT_S = 30.0  # how long readers of the online store are waited for
 SCHEMA = pa.schema(
     [
@@ -129,8 +131,6 @@ def _bury(run: Run, content_ids: Sequence[str], cause: str, *, logged: bool = Fa
 
 def _after(now: datetime, event: datetime) -> datetime:
     """The time of a tombstone: now, or just after a version that is dated in the future."""
-    from datetime import timedelta
-
     return max(now, event + timedelta(microseconds=1))
 
 
@@ -232,10 +232,38 @@ def _quarantined(storage: Storage) -> set[str]:
 
 
 def _write_log(storage: Storage, content_ids: Sequence[str], cause: str, now: datetime) -> None:
-    rows: list[dict[str, Any]] = [{"content_id": c, "at": now, "cause": cause} for c in content_ids]
-    storage.write(f"{FOLDER}/part-{now:%Y%m%dT%H%M%S%f}.parquet", encode(pa.Table.from_pylist(rows, schema=SCHEMA)))
+    _write_rows(storage, [{"content_id": c, "at": now, "cause": cause} for c in content_ids], now)
+
+
+def _write_rows(storage: Storage, rows: Sequence[dict[str, Any]], now: datetime) -> None:
+    """Writes a part that follows all others, also where the clock was set back: of a content, the last row counts."""
+    stamp = f"{now:{_STAMP}}"
+    for part in storage.entries(FOLDER):
+        with contextlib.suppress(ValueError):
+            before = datetime.strptime(part.path.rsplit("part-", 1)[-1].removesuffix(".parquet"), _STAMP)
+            stamp = max(stamp, f"{before + timedelta(microseconds=1):{_STAMP}}")
+    storage.write(f"{FOLDER}/part-{stamp}.parquet", encode(pa.Table.from_pylist(list(rows), schema=SCHEMA)))
+
+
+def compact_log(storage: Storage, now: datetime, least_parts: int = COMPACTED_PARTS) -> bool:
+    """Makes one part of many: each removal leaves one, and every run reads all of them. Call it under the writer lease.
+    Returns whether there were enough. The last row of each content stays."""
+    parts = storage.entries(FOLDER)
+    if len(parts) < least_parts:
+        return False
+    _write_rows(storage, list({row["content_id"]: row for row in _log(storage)}.values()), now)
+    for part in parts:
+        storage.delete(part.path)
+    return True
 
 
 def _log(storage: Storage) -> list[dict[str, Any]]:
     """The log of removals, oldest first."""
+    try:
+        return _logged(storage)
+    except FileNotFoundError:  # a compaction made one part of those that were listed
+        return _logged(storage)
+
+
+def _logged(storage: Storage) -> list[dict[str, Any]]:
     return [row for part in storage.entries(FOLDER) for row in read_table(storage, part.path).to_pylist()]

@@ -275,6 +275,24 @@ def test_publishing_what_was_deleted_live(tmp_path: Path, caplog: pytest.LogCapt
     assert ids(open_index(tmp_path, "a").search(VECTORS[0], COUNT)) == ["a5"]
 
 
+@pytest.mark.parametrize("purge", [False, True])
+def test_what_was_put_live_and_removed_returns_with_a_publication(tmp_path: Path, purge: bool) -> None:
+    """Unless it was deleted live: a purge blanks what the log has of it, and that must not look like a delete."""
+    publish(tmp_path)
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.delete(["a1", "a2"])
+        live.put_many([(name, VECTORS[7], None, None) for name in ("a0", "a1", "new")])
+    remove(tmp_path, "a", ["a0", "a1", "a2", "new"], purge=purge, missing_ok=True)
+    remove(tmp_path, "a", ["a2", "a3"], purge=purge, missing_ok=True)
+    assert not {"a0", "a1", "a2", "a3", "new"} & set(ids(open_index(tmp_path, "a").search(VECTORS[0], COUNT)))
+    publish(tmp_path, "t")
+    assert set(NAMES) - set(ids(open_index(tmp_path, "a").search(VECTORS[0], COUNT + 1))) == {"a2"}
+    with LiveIndex(tmp_path, "a", write=True) as live:
+        live.put("a2", VECTORS[2])
+    publish(tmp_path, "u")
+    assert set(ids(open_index(tmp_path, "a").search(VECTORS[0], COUNT + 1))) == set(NAMES)
+
+
 def test_an_index_is_not_used_over_a_fork(tmp_path: Path) -> None:
     """A search of many queries makes OpenMP's threads, which a forked process does not have: it would wait for them."""
     publish(tmp_path)
