@@ -18,7 +18,11 @@ BLOCK_FRAMES = 65_536  # 1.5 s at 44.1 kHz: large enough for NumPy, small enough
 
 # PyAV finds the planes of a frame by walking to the null pointer behind them, which eight planes or more do not have.
 MAX_PLANES = 7
-_DTYPES = {"u8", "u8p", "s16", "s16p", "s32", "s32p", "flt", "fltp", "dbl", "dblp"}  # that PyAV hands to NumPy
+_DTYPES = {  # of the sample formats that NumPy has, interleaved and in planes
+    f"{name}{planar}": np.dtype(dtype)
+    for name, dtype in {"u8": "u1", "s16": "i2", "s32": "i4", "flt": "f4", "dbl": "f8"}.items()
+    for planar in ("", "p")
+}
 _LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")  # FFmpeg's own, by number of channels
 
 # What brings a sample of each PCM type to full scale ±1: (offset, factor).
@@ -60,13 +64,18 @@ class Blocks:
 
     def add(self, frame: AudioFrame) -> Iterator[np.ndarray]:
         """The blocks that a frame of the present shape fills."""
-        for samples in self._samples(frame):
-            done = 0
-            while done < len(samples):
+        for parts, channels in self._samples(frame):
+            done, count = 0, len(parts[0])
+            while done < count:
                 if self._filled == len(self._block):
-                    self._block, self._filled = np.empty((BLOCK_FRAMES, samples.shape[1]), np.float32), 0
-                take = min(len(samples) - done, BLOCK_FRAMES - self._filled)
-                _to_float(samples[done : done + take], self._block[self._filled : self._filled + take])
+                    self._block, self._filled = np.empty((BLOCK_FRAMES, channels), np.float32), 0
+                take = min(count - done, BLOCK_FRAMES - self._filled)
+                out = self._block[self._filled : self._filled + take]
+                if len(parts) == 1:
+                    _to_float(parts[0][done : done + take], out)
+                else:
+                    for channel, plane in enumerate(parts):
+                        _to_float(plane[done : done + take], out[:, channel])
                 done, self._filled = done + take, self._filled + take
                 if self._filled == BLOCK_FRAMES:
                     yield self._block
@@ -77,12 +86,17 @@ class Blocks:
             yield self._block[: self._filled]
         self._block, self._filled = np.empty((0, 0), np.float32), 0
 
-    def _samples(self, frame: AudioFrame) -> Iterator[np.ndarray]:
-        """PCM of shape (n, channels)."""
+    def _samples(self, frame: AudioFrame) -> Iterator[tuple[list[np.ndarray], int]]:
+        """PCM: one array of shape (n, channels), or one of shape (n,) for each channel; and the number of channels."""
         channels, kind = frame.layout.nb_channels, frame.format
-        if kind.name in _DTYPES and not (kind.is_planar and channels > MAX_PLANES):
-            samples = frame.to_ndarray()
-            yield samples.T if kind.is_planar else samples.reshape(-1, channels)
+        dtype = _DTYPES.get(kind.name)
+        if dtype is not None and not (kind.is_planar and channels > MAX_PLANES):
+            # Without the copy that `frame.to_ndarray` makes of planes.
+            if kind.is_planar and channels > 1:
+                yield [np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes], channels
+            else:
+                samples = np.frombuffer(frame.planes[0], dtype, frame.samples * channels)
+                yield [samples.reshape(-1, channels)], channels
             return
         key = kind.name, frame.layout.name, frame.sample_rate
         packer = self._packers.get(key)
@@ -91,7 +105,7 @@ class Blocks:
             packer = AudioResampler(format=packed, layout=frame.layout, rate=frame.sample_rate)
             self._packers = {key: packer}
         for packed_frame in packer.resample(frame):
-            yield packed_frame.to_ndarray().reshape(-1, channels)
+            yield [packed_frame.to_ndarray().reshape(-1, channels)], channels
 
 
 class Converter:
