@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -93,9 +94,9 @@ class Blocks:
         if dtype is not None and not (kind.is_planar and channels > MAX_PLANES):
             # Without the copy that `frame.to_ndarray` makes of planes.
             if kind.is_planar and channels > 1:
-                yield [np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes], channels
+                yield [_values(plane, dtype, frame.samples) for plane in frame.planes], channels
             else:
-                samples = np.frombuffer(frame.planes[0], dtype, frame.samples * channels)
+                samples = _values(frame.planes[0], dtype, frame.samples * channels)
                 yield [samples.reshape(-1, channels)], channels
             return
         key = kind.name, frame.layout.name, frame.sample_rate
@@ -133,6 +134,11 @@ class Converter:
         for frame in frames:
             if frame.samples:
                 yield frame.to_ndarray().reshape(-1, self.target.channels)
+
+
+def _values(plane: Any, dtype: np.dtype[Any], count: int) -> np.ndarray:
+    """The first `count` values of a plane, in the frame's own memory. Planes are buffers, which their types leave out."""
+    return np.frombuffer(plane, dtype, count)
 
 
 def _named_layout(shape: Shape) -> str:
