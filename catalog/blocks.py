@@ -137,7 +137,7 @@ class Converter:
 
 
 def _values(plane: Any, dtype: np.dtype[Any], count: int) -> np.ndarray:
-    """The first `count` values of a plane, in the frame's own memory. Planes are buffers, which their types leave out."""
+    """The first `count` values of a plane, in the frame's own memory. Planes are buffers, though untyped as such."""
     return np.frombuffer(plane, dtype, count)
 
 
