@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +27,12 @@ from index.places import index_home
 from index.process import Process
 from index.publish import TARGET_RECALL, publish_vectors
 from index.queries import Queries, checked_count
-from index.search import NOTHING_HIDDEN, Hidden, Ranked, Searcher, best_of_each, open_index
+from index.search import NOTHING_HIDDEN, best_of_each, open_index
+from index.state import State, holds, merged
 from index.tail import NOBODY, Tail, compile_ahead
 from index.versions import current_version, manifests, merged_range, publishing, removals
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _State:
-    """A moment of the index; queries take one and are answered by it throughout."""
-
-    base: Searcher
-    gone: np.ndarray  # contents of the base that were deleted or changed since, bool by number
-    hidden: Hidden  # the same, ready for a search
-    tail: Tail
-    numbers: dict[str, int]  # of the tail's contents
-    about: tuple[dict[str, Any] | None, ...]  # what the tail's contents may be filtered by
-    ids: tuple[dict[int, int], ...]  # of the tail's contents: window → id
 
 
 class LiveIndex(Queries):
@@ -62,7 +50,7 @@ class LiveIndex(Queries):
         self._changing, self._process = threading.RLock(), Process(name)
         self._writer: Writer | None = None
         self._next_id = self._applied = 0
-        self._state: _State
+        self._state: State
         self._stale = True
         if write:
             if not index_home(folder, name).is_dir():
@@ -146,7 +134,7 @@ class LiveIndex(Queries):
         self._process.check()
         with self._changing:
             writer = self._caught_up()
-            gone = [one for one in wanted if _holds(self._state, one)]
+            gone = [one for one in wanted if holds(self._state, one)]
             missing = sorted(set(wanted) - set(gone))
             records = [Record(writer.number + n, DELETE, one) for n, one in enumerate(gone, 1)]
             if records:
@@ -225,7 +213,7 @@ class LiveIndex(Queries):
         ]
         if not any(len(numbers) for numbers, _ in tail):
             return state.base.table(base)
-        return _merged(state, base, tail, k)
+        return merged(state, base, tail, k)
 
     def checked(self, vectors: np.ndarray) -> np.ndarray:
         """As `Searcher.checked`."""
@@ -245,7 +233,7 @@ class LiveIndex(Queries):
         for own in scores:
             near = own >= score
             added.append(best_of_each(tail.content_of[alive[near]], own[near]))
-        return _merged(state, base, added, len(state.base.contents) + len(state.ids))
+        return merged(state, base, added, len(state.base.contents) + len(state.ids))
 
     def vectors(self, content_id: str) -> np.ndarray:
         """What is held of a content, float32 (windows, dim), by window. Raises `NotFound`."""
@@ -256,7 +244,7 @@ class LiveIndex(Queries):
             tail = state.tail
             rows = (tail.content_of[: tail.count] == number) & ~tail.dead[: tail.count]
             return np.asarray(tail.matrix[: tail.count][rows][np.argsort(list(state.ids[number]))])
-        if not _holds(state, content_id):
+        if not holds(state, content_id):
             raise NotFound(f"{content_id!r} is not in the index {self._name}")
         return state.base.vectors(content_id)
 
@@ -297,7 +285,7 @@ class LiveIndex(Queries):
         self._next_id = max(found.next_id for found in [base.manifest, *manifests(self._folder, self._name)])
         self._reader = Reader(index_home(self._folder, self._name), base.manifest.merged)
         self._removed, self._model = removals(self._folder, base.manifest), base.manifest.model_id
-        state = _State(base, nothing, NOTHING_HIDDEN, Tail(base.manifest.dim), {}, (), ())
+        state = State(base, nothing, NOTHING_HIDDEN, Tail(base.manifest.dim), {}, (), ())
         records = self._read()
         if current_version(self._folder, self._name) != base.manifest.version:
             raise Rewound(self._name)
@@ -318,7 +306,7 @@ class LiveIndex(Queries):
             self._stale = True  # the log holds what the state does not: read it again
             raise
 
-    def _changed(self, state: _State, records: Sequence[Record]) -> _State:
+    def _changed(self, state: State, records: Sequence[Record]) -> State:
         """The state after some records; the one before is left alone."""
         if not records:
             return state
@@ -345,7 +333,7 @@ class LiveIndex(Queries):
                 self._next_id = max(self._next_id, max(record.ids, default=-1) + 1)
             self._applied = record.number
         tail = replace(tail.compacted(), contents=names)
-        return _State(state.base, gone, state.base.hide(gone), tail, numbers, tuple(about), tuple(ids))
+        return State(state.base, gone, state.base.hide(gone), tail, numbers, tuple(about), tuple(ids))
 
     def _id_of(self, content_id: str, window: int) -> int | None:
         """The id that the window of a content has; None where it has none, or was deleted."""
@@ -353,9 +341,9 @@ class LiveIndex(Queries):
         number = state.numbers.get(content_id)
         if number is not None and state.ids[number]:
             return state.ids[number].get(window)
-        return state.base.id_of(content_id, window) if _holds(state, content_id) else None
+        return state.base.id_of(content_id, window) if holds(state, content_id) else None
 
-    def _hidden_tail(self, state: _State, left_out: set[str], where: pc.Expression | None) -> np.ndarray:
+    def _hidden_tail(self, state: State, left_out: set[str], where: pc.Expression | None) -> np.ndarray:
         """Contents of the tail that may not be found, bool by number."""
         hidden = np.zeros(len(state.tail.contents), bool)
         for name in left_out:
@@ -365,40 +353,3 @@ class LiveIndex(Queries):
         if where is not None:
             hidden |= ~state.base.holds_for(where, state.tail.contents, state.about)
         return hidden
-
-
-def _merged(state: _State, base: Sequence[Ranked], tail: Sequence[Ranked], k: int) -> pa.Table:
-    """The k best of what both found for each query, as `Searcher.search` returns them."""
-    found = [*base, *tail]
-    scores = np.concatenate([best for _, best in found])
-    queries = np.repeat(np.tile(np.arange(len(base)), 2), [len(best) for _, best in found])
-    names = pa.concat_arrays(
-        [
-            state.base.contents.take(pa.array(np.concatenate([numbers for numbers, _ in base]))).cast(pa.string()),
-            pa.array([state.tail.contents[n] for numbers, _ in tail for n in numbers.tolist()], pa.string()),
-        ]
-    )
-    order = np.lexsort((-scores, queries))
-    ranked = queries[order], scores[order]
-    if ((ranked[0][1:] == ranked[0][:-1]) & (ranked[1][1:] == ranked[1][:-1])).any():
-        by = pa.table({"query": queries, "score": scores, "name": names})
-        keys = [("query", "ascending"), ("score", "descending"), ("name", "ascending")]
-        order = np.asarray(pc.sort_indices(by, sort_keys=keys))
-    queries = queries[order]
-    place = np.arange(len(order)) - np.searchsorted(queries, queries)
-    order, queries = order[place < k], queries[place < k]
-    return pa.table(
-        {
-            "query": pa.array(queries, pa.int32()),
-            "content_id": names.take(pa.array(order)),
-            "score": pa.array(scores[order], pa.float32()),
-        }
-    )
-
-
-def _holds(state: _State, content_id: str) -> bool:
-    number = state.numbers.get(content_id)
-    if number is not None and state.ids[number]:
-        return True
-    place = state.base.number_of(content_id)
-    return place is not None and not state.gone[place]
