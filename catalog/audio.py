@@ -100,7 +100,7 @@ def decode_audio(
     """
     path = Path(path)
     size = check_file(path, limits)
-    spans = links(path)
+    spans = links(path, progress)
     stated = declared(path, spans)
     if stated.cut and not accept_truncated:
         raise BadItem("truncated", f"{path.name}: {stated.cut}")

@@ -216,3 +216,11 @@ def test_channels_that_cancel_in_one_part(tmp_path: Path) -> None:
     audio = decode_audio(path)
     halves = np.array_split(audio.samples, 2)
     assert [float(np.sqrt(np.mean(half**2))) for half in halves] == [pytest.approx(0.283, abs=0.01)] * 2
+
+
+def test_looking_for_links_is_progress(tmp_path: Path) -> None:
+    """A large file on a slow disk is no decoder that hangs."""
+    path, calls = tmp_path / "x.ogg", list[int]()
+    path.write_bytes(b"OggS" + bytes(13 << 20))
+    assert links(path, lambda: calls.append(1)) == [(0, path.stat().st_size)]
+    assert len(calls) == 4
