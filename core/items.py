@@ -6,6 +6,7 @@ import errno
 import shutil
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -56,9 +57,10 @@ class Pool:
         self, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Iterator[tuple[Item, Result | Exception]]:
         """Every item with its result or its error, in order; raises what is fatal."""
-        waiting = [(item, self.submit(function, item)) for item in items]
+        waiting = deque((item, self.submit(function, item)) for item in items)
         try:
-            for item, future in waiting:
+            while waiting:  # a result that was taken is not kept: those of a large folder need not fit into memory
+                item, future = waiting.popleft()
                 error = future.exception()
                 if error is None:
                     yield item, future.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,15 @@ def test_without_a_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(items.tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(StorageError, match="set TMPDIR"), scratch_folder("earmark-"):
         pass
+
+
+def test_results_that_were_taken_are_not_kept() -> None:
+    class Large:
+        pass
+
+    taken: list[weakref.ref[object]] = []
+    with pool_of(2) as pool:
+        for _, result in pool.each(lambda _: Large(), range(10)):
+            taken.append(weakref.ref(result))
+            del result
+            assert sum(ref() is not None for ref in taken) <= 4  # the last one, and those that threads just finished
