@@ -203,9 +203,7 @@ def open_store(root: Path) -> Any:
 
         with registry_faults(root):
             store = FeatureStore(repo_path=str(root / FOLDER))
-    create = store._create_registry
-    store._create_registry = lambda: _told_apart(create())
-    return store
+    return with_registry_of_its_own(store)
 
 
 def _registry_path(settings: Path) -> str:
@@ -223,6 +221,13 @@ def _require_parts_of(settings: Path) -> None:
     kinds = " ".join(str(part.get("type")) for part in loaded.values() if isinstance(part, dict))
     extras = [extra for extra in ("redis", "spark") if extra in kinds.lower()]
     require(extras, f"the store {settings.parent.parent}")
+
+
+def with_registry_of_its_own(store: Any) -> Any:
+    """The Feast store, whose definitions are not mistaken for those of another store of this process."""
+    create = store._create_registry
+    store._create_registry = lambda: _told_apart(create())
+    return store
 
 
 def _told_apart(registry: Any) -> Any:

@@ -42,6 +42,10 @@ class Definition:
         """Whether the rows of the two definitions have other keys or cannot be compared by their times."""
         return (self.keys, self.rows) != (other.keys, other.rows)
 
+    def has_other_keys_or_times_than(self, other: Definition) -> bool:
+        """The same but for the source, whose place depends on where the repository is."""
+        return (self.keys, self.rows[1:]) != (other.keys, other.rows[1:])
+
     @classmethod
     def parse(cls, text: str | None) -> Definition | None:
         """The definition that `text` describes; None if it cannot be read."""
@@ -75,12 +79,14 @@ def _type_name(one: Any) -> str:
 
 
 def _place(config: Any, source: Any) -> str:
-    """Where the source is, seen from the repository, so that nothing changes when both are moved together."""
+    """Where the source is. Beside the repository it is seen from there, so that nothing changes when both are moved
+    together; elsewhere the repository may be, say, a check-out that is in another folder each time."""
     path = str(getattr(source, "path", None) or getattr(source, "table", None) or source.name)
     path = path.replace("s3a://", "s3://", 1)  # Spark's name of the scheme
     if "://" in path or not os.path.isabs(path) or config.repo_path is None:
         return path
-    return os.path.relpath(path, os.path.abspath(str(config.repo_path)))
+    relative = os.path.relpath(path, os.path.abspath(str(config.repo_path)))
+    return path if relative.startswith(os.path.join("..", "..", "")) else relative
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,8 @@ class ReadsAndPushes(FastReads):
     def _look(self, config: Any, plan: ViewPlan, looks: dict[tuple[str, str], float]) -> None:
         """Writes what waited and is due. Another thread does it, so that a reader is not held up where the store is
         locked or may only be read."""
-        looks[plan.project, plan.name] = (
-            time.monotonic() + LOOK_S
-        )  # other threads of this process do not look meanwhile
+        # Other threads of this process do not look meanwhile.
+        looks[plan.project, plan.name] = time.monotonic() + LOOK_S
         if len(plan.features) < plan.stored:
             return
         waiting, now = [row.event_us for row in self.held(config, plan)], now_us()
@@ -123,7 +122,7 @@ class ReadsAndPushes(FastReads):
         if known.get((plan.project, plan.name)) == definition:
             return
         earlier = self.ledger(config, plan).definition
-        if earlier and earlier.has_other_rows_than(definition):
+        if earlier and earlier.has_other_keys_or_times_than(definition):
             self.begin(config, plan, definition, False)
         known[plan.project, plan.name] = definition
 

@@ -121,8 +121,9 @@ def test_a_redefinition_that_is_materialised_in_two_steps(world: World) -> None:
     assert materialise(world) == 0
 
 
-def test_a_push_after_another_source_or_time_stays(world: World) -> None:
-    """It does not go with the rows of the earlier definition, nor lose to their times."""
+def test_a_push_after_another_time_column_stays(world: World) -> None:
+    """It is not removed with the rows of the earlier definition, nor compared with their times. Another place of the
+    source alone removes nothing at a push: a service may have the repository in another folder."""
     import pandas as pd
     from feast import Entity, FeatureView, Field, FileSource, PushSource
     from feast.data_source import PushMode
@@ -141,18 +142,30 @@ def test_a_push_after_another_source_or_time_stays(world: World) -> None:
 
     earlier = pa.array([at(1), at(2)], US)
     save(world, title=["one", "two"], published=earlier)
-    save(world, folder="others", title=["other one", "other two"])
     songs("songs", "when")
     materialise(world)
-    songs("others", "when")
-    push("when", 100, "pushed")
-    materialise(world)
-    assert values(world, "title") == ["pushed", "other two"]
     songs("songs", "published")
     push("published", 3, "pushed again")
     assert values(world, "title") == ["pushed again", None]
     materialise(world)
     assert values(world, "title") == ["pushed again", "two"]
+    songs("others", "published")
+    push("published", 4, "pushed elsewhere")
+    assert values(world, "title") == ["pushed elsewhere", "two"]
+
+
+def test_a_repository_in_another_folder() -> None:
+    """A check-out that moves is the same definition, and so is a repository that moves together with its source."""
+    from types import SimpleNamespace
+
+    from feature_repo.plugins.online.definition import _place
+
+    def place(repo: str, source: str) -> str:
+        return _place(SimpleNamespace(repo_path=repo), SimpleNamespace(path=source, name="s"))
+
+    assert place("/builds/1/repo", "/data/offline/*.parquet") == place("/builds/2/repo", "/data/offline/*.parquet")
+    assert place("/a/store/feast", "/a/store/offline") == place("/b/store/feast", "/b/store/offline")
+    assert place("/a/store/feast", "/a/store/offline") != place("/a/store/feast", "/a/other/offline")
 
 
 def test_a_killed_redefinition_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from core.contracts import WORK_KEY_TAG
+from feature_repo.store import with_registry_of_its_own
 
 PLUGINS = "feature_repo.plugins"
 PROJECT = "test"
@@ -111,12 +112,15 @@ class World:
         }
 
     def open(self, folder: str = "repo", **changes: Any) -> Any:
+        return self._opened(folder, self.settings(**changes))
+
+    def _opened(self, folder: str, settings: Mapping[str, Any]) -> Any:
         from feast import FeatureStore
 
         home = self.home / folder
         home.mkdir(exist_ok=True)
-        (home / "feature_store.yaml").write_text(yaml.safe_dump(self.settings(**changes)))
-        return FeatureStore(repo_path=str(home))
+        (home / "feature_store.yaml").write_text(yaml.safe_dump(dict(settings)))
+        return with_registry_of_its_own(FeatureStore(repo_path=str(home)))
 
     def stock(self) -> Any:
         """Stock Feast over the same online store: its own classes, its own engine."""
@@ -124,12 +128,7 @@ class World:
         online["type"] = "sqlite" if "path" in online else "redis"
         settings = self.settings(online_store=online, offline_store={"type": "duckdb"})
         del settings["batch_engine"]
-        from feast import FeatureStore
-
-        home = self.home / "stock"
-        home.mkdir(exist_ok=True)
-        (home / "feature_store.yaml").write_text(yaml.safe_dump(settings))
-        return FeatureStore(repo_path=str(home))
+        return self._opened("stock", settings)
 
     def objects(self) -> list[Any]:
         from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType
