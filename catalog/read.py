@@ -45,6 +45,8 @@ def read_catalog(source: str | Path, *, timezone: str | None = None, file_cache:
     Raises `CatalogError` for a source that cannot be read as a whole: no such file, a column that is missing or not
     known. Rows are rejected one by one, each with its reason.
     """
+    if not str(source).strip():
+        raise CatalogError("the name of the catalogue is empty")
     path = Path(source).expanduser().absolute()
     if not path.exists():
         raise CatalogError(f"the catalogue {source} does not exist")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 PIPE_WIDTH = 120  # characters, where the output is not a terminal's
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal obeys, apart from tab and line feed
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -106,9 +108,13 @@ def _can_print(text: str) -> bool:
     return True
 
 
-def printable(text: str) -> str:
-    """The text with what no encoding can say as an escape."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def literal(value: object) -> str:
+    """Text that is not ours (a path, an id, a title, a query) for a console or a table: shown as it is. Without this, a
+    folder named `[/x]` is markup that never opened, and a title may steer the terminal."""
+    from rich.markup import escape
+
+    text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return escape(CONTROLS.sub(lambda found: repr(found[0])[1:-1], text))
 
 
 def console(**options: Any) -> Any:
@@ -120,20 +126,18 @@ def console(**options: Any) -> Any:
             """Leaves it to `main`, which ends without an error: `earmark … | head` is usual."""
             raise BrokenPipeError
 
-    made = Plain(highlight=False, **options)
-    return made if made.is_terminal else Plain(highlight=False, width=PIPE_WIDTH, **options)
+    options |= {"highlight": False, "emoji": False}  # `:cd:` in an id is no picture of a disc
+    made = Plain(**options)
+    return made if made.is_terminal else Plain(width=PIPE_WIDTH, **options)
 
 
 def table(title: str, columns: list[tuple[str, str]], rows: list[list[Any]]) -> Any:
-    """A rich table; `columns` are (header, justification)."""
+    """A rich table under its title; `columns` are (header, justification). No title or cell is read as markup."""
     from rich import box
-    from rich.markup import escape
+    from rich.console import Group
     from rich.table import Table
 
     made = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold green",
         header_style="cyan",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -141,8 +145,9 @@ def table(title: str, columns: list[tuple[str, str]], rows: list[list[Any]]) -> 
     for header, justify in columns:
         made.add_column(header, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
-        made.add_row(*["" if cell is None else escape(printable(str(cell))) for cell in row])
-    return made
+        made.add_row(*["" if cell is None else literal(cell) for cell in row])
+    # Not the table's own title, which would be broken into lines as narrow as the table.
+    return Group(f"[bold green]{literal(title)}[/]", made)
 
 
 def print_quarantined(count: int) -> None:
@@ -154,20 +159,16 @@ def print_quarantined(count: int) -> None:
 
 def print_unread(failures: Iterable[tuple[str, str]]) -> None:
     """A line a file that could not be read, with the reason."""
-    from rich.markup import escape
-
     for path, reason in failures:
-        console().print(f"[red]could not read[/] {escape(printable(f'{path}: {reason}'))}")
+        console().print(f"[red]could not read[/] {literal(f'{path}: {reason}')}")
 
 
 def print_left_out(left_out: Mapping[str, int]) -> None:
     """A line on the files of a folder that are not read."""
-    from rich.markup import escape
-
     from catalog.walk import shown_endings
 
     if left_out:
-        console().print(f"[bold]Left out[/] {escape(printable(shown_endings(left_out)))}")
+        console().print(f"[bold]Left out[/] {literal(shown_endings(left_out))}")
 
 
 def near(path: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from cli.common import add_store, console, local_store, open_run, print_json, seconds, table
+from cli.parser import duration_s
 from cli.progress import progress_bar
 
 
@@ -33,15 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long replaced files stay for their readers (%(default)s); 0 deletes them at once",
     )
-    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another run on the store")
+    parser.add_argument("--wait", type=duration_s, default=0.0, metavar="SECONDS", help="wait for another writer")
     add_store(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from core import lease
+    from core.errors import ConfigError
     from pipelines.compaction import MB, Limits, compact
     from pipelines.inprocess import new_run_id
 
+    if not math.isfinite(args.target_mb):
+        raise ConfigError(f"--target-mb {args.target_mb} is no size")
     limits = Limits(args.min_parts, int(args.target_mb * MB), args.grace)
     context = open_run(local_store(args))
     with lease.hold(context.storage, new_run_id(), wait_s=args.wait), progress_bar(args.quiet) as (progress, on_step):

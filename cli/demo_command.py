@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from pathlib import Path
 from typing import Any
 
-from cli.common import add_output, console, open_run, print_json, save_picture, seconds, table
+from cli.common import add_output, console, literal, open_run, print_json, save_picture, seconds, table
+from cli.parser import filled_path
 from cli.progress import progress_bar
 from cli.targets import check_file, check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--folder", type=Path, default=Path(".earmark-demo"), help="where to work (default: .earmark-demo)"
+        "--folder", type=filled_path, default=Path(".earmark-demo"), help="where to work (default: .earmark-demo)"
     )
     parser.add_argument("--small", action="store_true", help="a few contents of every kind")
-    parser.add_argument("--svg", type=Path, help="also save what is printed as a picture")
+    parser.add_argument("--svg", type=filled_path, help="also save what is printed as a picture")
     add_output(parser)
 
 
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             f"[bold]Demo catalogue[/] {kinds}, {report.audio_s / 60:.0f} minutes of audio ({seconds(built - started)})"
         )
         for reason in report.left_out:
-            out.print(f"  [yellow]left out[/] {reason}")
+            out.print(f"  [yellow]left out[/] {literal(reason)}")
     store = folder / "store"
     with progress_bar(args.quiet) as (progress, on_step):
         summary = run_catalog(
@@ -107,7 +109,7 @@ def _show_tour(out: Any, tour: dict[str, Any], folder: Path) -> None:
     rows = [[_cell(v) for v in row.values()] for row in tour["training_set"]]
     columns = [(name, "left") for name in tour["training_set"][0]]
     out.print(table("A training set: each row sees what was known at its time", columns, rows))
-    store = folder / "store"
+    store = literal(shlex.quote(str(folder / "store")))
     out.print("[bold]Go on[/]")
     out.print(f"  earmark search --store {store} --text 'a calm evening by the sea'")
     out.print(f"  earmark features --store {store} track:calm_acoustic_1")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from cli.common import add_store, console, local_store, open_run, print_json, table
+from cli.parser import filled_path
 from cli.progress import progress_bar
 from cli.targets import check_file
 
@@ -20,16 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quarantined", action="store_true", help="also contents in quarantine, which are left out otherwise"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the groups as Parquet")
+    parser.add_argument("--out", type=filled_path, metavar="FILE", help="write the groups as Parquet")
     add_store(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import pyarrow.parquet as pq
 
-    from core.errors import StorageError
+    from core.errors import ConfigError, StorageError
     from pipelines.duplicates import duplicates
 
+    if not 0 < args.score <= 1:
+        raise ConfigError(f"--score {args.score} is no cosine of near contents: above 0, at most 1")
     if args.out is not None:
         check_file(args.out, "--out")
     context = open_run(local_store(args))

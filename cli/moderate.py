@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from cli.common import add_output, add_store
+from cli.parser import filled_path
 
 HELP = """\
 Without a store:
@@ -45,13 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         return made
 
     match = action("match", "compare a folder with a folder of exemplars; no run is needed before", store=False)
-    match.add_argument("folder", type=Path, metavar="FOLDER", help="pictures, audio and texts that are looked at")
-    match.add_argument("--bank", type=Path, metavar="FOLDER", required=True, help="the exemplars, one a file")
+    match.add_argument(
+        "folder", type=filled_path, metavar="FOLDER", help="pictures, audio and texts that are looked at"
+    )
+    match.add_argument("--bank", type=filled_path, metavar="FOLDER", required=True, help="the exemplars, one a file")
     match.add_argument("--workers", type=int, help="files that are read side by side (default: one a core)")
     add_output(match)
     policies = action("policies", "check policies and show what they say")
     policies.add_argument(
-        "file", nargs="?", type=Path, metavar="FILE", help="YAML; else the store's, or those that ship"
+        "file", nargs="?", type=filled_path, metavar="FILE", help="YAML; else the store's, or those that ship"
     )
     policies.add_argument("--use", action="store_true", help="decide under the file's policies from now on")
     _exemplars(action)
@@ -62,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _exemplars(action: Any) -> None:
     add = action("add", "add exemplars to a bank: files, folders, or contents of the store")
     add.add_argument("bank", metavar="BANK", help="the bank, which a policy names")
-    add.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files and folders")
+    add.add_argument("paths", nargs="*", type=filled_path, metavar="PATH", help="files and folders")
     add.add_argument("--content", nargs="+", default=[], metavar="ID", help="contents of the store")
     add.add_argument("--modality", choices=("audio", "image", "text"), help="of contents: which of their media")
     add.add_argument(
@@ -73,7 +75,7 @@ def _exemplars(action: Any) -> None:
     exemplars = action("exemplars", "the exemplars and what reviewers think of them")
     exemplars.add_argument("--bank", metavar="BANK")
     look = action("look", "what of the store's exemplars a file is a copy of, or like")
-    look.add_argument("file", type=Path, metavar="FILE")
+    look.add_argument("file", type=filled_path, metavar="FILE")
     look.add_argument("--bank", nargs="+", default=[], metavar="BANK", help="only in these")
     look.add_argument("--tag", nargs="+", default=[], metavar="TAG", help="only with all of these")
     state = action("state", "put an exemplar into a state: what it led to is undone when it leaves use")
@@ -84,7 +86,7 @@ def _exemplars(action: Any) -> None:
         action(name, text).add_argument("exemplar", metavar="EXEMPLAR")
     reading = action("import", "add a list of hashes as ThreatExchange has them (JSON, CSV)")
     reading.add_argument("bank", metavar="BANK")
-    reading.add_argument("file", type=Path, metavar="FILE")
+    reading.add_argument("file", type=filled_path, metavar="FILE")
     reading.add_argument("--state", choices=("shadow", "active"), help="default: active where the list says MALICIOUS")
     reading.add_argument("--by", default="", metavar="NAME")
     writing = action("export", "write a bank's hashes and texts to standard output")

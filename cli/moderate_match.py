@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cli.common import console, print_json, print_left_out, print_unread, table
+from cli.common import console, literal, print_json, print_left_out, print_unread, table
 from cli.progress import progress_bar
 
 
@@ -49,6 +49,6 @@ def _print_matches(root: Path, found: Any, failures: list[dict[str, str]]) -> No
     columns += [("from to", "left"), ("from in exemplar", "right")]
     matched = len({path for path, _ in found.matches})
     title = f"{matched} of {found.files} files match, {found.exemplars} exemplars"
-    out.print(table(title, columns, rows) if rows else f"[bold]{title}[/]")
+    out.print(table(title, columns, rows) if rows else f"[bold]{literal(title)}[/]")
     print_unread((failure["path"], failure["reason"]) for failure in failures)
     print_left_out(found.left_out)

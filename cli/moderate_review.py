@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cli.common import console, print_json, writing
+from cli.common import console, literal, print_json, writing
 from cli.moderation import SHORT, cases_of, described, print_cases, store_of
 from cli.progress import progress_bar
 
@@ -33,7 +33,9 @@ def verdict(args: argparse.Namespace) -> int:
     elif case is None:
         console().print("recorded; another reviewer decides with you")
     else:
-        console().print(f"decided: [bold]{case.decision.action}[/] ({case.decision.reason}), {case.case_id[:SHORT]}")
+        console().print(
+            f"decided: [bold]{case.decision.action}[/] ({literal(case.decision.reason)}), {case.case_id[:SHORT]}"
+        )
     return 0
 
 
@@ -103,7 +105,7 @@ def missed(args: argparse.Namespace) -> int:
         print_json(asdict(found))
     else:
         console().print(
-            f"{found.wrong} of {found.seen} sampled contents break {found.policy_id}: {found.low:.1%} to "
+            f"{found.wrong} of {found.seen} sampled contents break {literal(found.policy_id)}: {found.low:.1%} to "
             f"{found.high:.1%} of what nothing speaks against (95 %); {found.sampled - found.seen} wait"
         )
     return 0

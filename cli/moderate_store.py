@@ -7,9 +7,7 @@ import getpass
 import sys
 from typing import Any
 
-from rich.markup import escape
-
-from cli.common import console, local_store, open_run, print_json, print_unread, table, writing
+from cli.common import console, literal, local_store, open_run, print_json, print_unread, table, writing
 from cli.moderation import SHORT, cases_of, described, print_cases, store_of
 from cli.progress import progress_bar
 
@@ -84,7 +82,7 @@ def _told_added(args: argparse.Namespace, ids: list[str], failures: list[tuple[s
         print_json({"exemplars": ids, "failures": [{"path": p, "reason": r} for p, r in failures]})
     else:
         console().print(
-            f"[bold]{len(ids)}[/] exemplars in {args.bank}; earmark moderate scan matches them with the store"
+            f"[bold]{len(ids)}[/] exemplars in {literal(args.bank)}; earmark moderate scan matches them with the store"
         )
         print_unread(failures)
     return 1 if failures and not ids else 0
@@ -148,7 +146,7 @@ def look(args: argparse.Namespace) -> int:
         there = "" if m.exemplar_start_s is None else hms(m.exemplar_start_s, True)
         shown.append([m.exemplar, e.state, m.tier, f"{m.score:.2f}", where, there])
     title = f"{args.file.name} matches {len(found)} exemplars"
-    console().print(table(title, columns, shown) if shown else f"[bold]{title}[/]")
+    console().print(table(title, columns, shown) if shown else f"[bold]{literal(title)}[/]")
     return 0
 
 
@@ -171,7 +169,7 @@ def _told_exemplar(args: argparse.Namespace, found: Any) -> int:
     if args.json:
         print_json({"exemplar_id": found.exemplar_id, "state": found.state, "revision": found.revision})
     else:
-        console().print(f"{found.exemplar_id} is {found.state}; earmark moderate scan does what follows")
+        console().print(f"{literal(found.exemplar_id)} is {found.state}; earmark moderate scan does what follows")
     return 0
 
 
@@ -193,24 +191,27 @@ def scan(args: argparse.Namespace) -> int:
     )
     for one in summary["failed"][:SHOWN_FAILURES]:
         out.print(
-            f"[yellow]nothing was decided[/] of the {one['modality']} of {escape(one['content_id'])}: "
-            f"{escape(one['why'])}; the next scan looks at it again"
+            f"[yellow]nothing was decided[/] of the {one['modality']} of {literal(one['content_id'])}: "
+            f"{literal(one['why'])}; the next scan looks at it again"
         )
     if len(summary["failed"]) > SHOWN_FAILURES:
         out.print(f"and of {len(summary['failed']) - SHOWN_FAILURES} more; --json names them")
     for name in summary["unheard"]:
         out.print(
-            f"[yellow]{name}[/] saw nothing: no voice vectors are kept; set `voices: true` in the configuration and run"
+            f"[yellow]{literal(name)}[/] saw nothing: no voice vectors are kept; set `voices: true` in the "
+            "configuration and run"
         )
     for name in summary["unread"]:
-        out.print(f"[yellow]{name}[/]: what ships was not learnt of this store's text model; only exemplars speak")
+        out.print(
+            f"[yellow]{literal(name)}[/]: what ships was not learnt of this store's text model; only exemplars speak"
+        )
     if summary["of_another_model"]:
         out.print(
             f"[yellow]{len(summary['of_another_model'])}[/] exemplars have vectors of another text model, such as "
-            f"{summary['of_another_model'][0]}: add them again"
+            f"{literal(summary['of_another_model'][0])}: add them again"
         )
     for name in summary["quarantined"]:
-        out.print(f"[yellow]quarantined[/] {name}: it matched far more than it used to")
+        out.print(f"[yellow]quarantined[/] {literal(name)}: it matched far more than it used to")
     return 0
 
 
@@ -276,7 +277,9 @@ def replay(args: argparse.Namespace) -> int:
     else:
         console().print(f"[bold]{len(made) - len(differing)} of {len(made)}[/] decisions come out the same")
         for r in differing:
-            console().print(f"[red]{r.case.case_id[:SHORT]}[/] {r.case.content_id}: {'; '.join(r.differences)}")
+            console().print(
+                f"[red]{r.case.case_id[:SHORT]}[/] {literal(r.case.content_id)}: {literal('; '.join(r.differences))}"
+            )
     return 1 if differing else 0
 
 
@@ -314,7 +317,7 @@ def verify(args: argparse.Namespace) -> int:
         word = "[green]whole[/]" if report.whole else "[red]not whole[/]"
         console().print(f"the audit is {word}: {report.records} records, {report.erased} with personal text erased")
         for problem in report.problems:
-            console().print(f"  {problem}")
+            console().print(f"  {literal(problem)}")
         if not args.head:
             console().print("without a head that was kept elsewhere, records cut off its end are not seen")
     return 0 if report.whole else 1

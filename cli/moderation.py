@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cli.common import console, local_store, table
+from cli.common import console, literal, local_store, table
 
 SHORT = 12  # characters of an id that are shown
 
@@ -25,7 +25,7 @@ def print_cases(title: str, found: list[Any], stages: list[str] | None = None) -
         score = f"{d.raw:.2f} raw" if d.probability is None else f"{d.probability:.2f}"
         why = f"{stages[number]}: {d.reason}" if stages else d.reason
         rows.append([case.case_id[:SHORT], case.content_id, d.policy_id, action, score, why, where])
-    console().print(table(title, columns, rows) if rows else f"[bold]{title}[/]")
+    console().print(table(title, columns, rows) if rows else f"[bold]{literal(title)}[/]")
 
 
 def described(case: Any) -> dict[str, Any]:

@@ -4,8 +4,35 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
+
+OF_COMMANDS = ("--json", "--quiet", "--store")  # options of the commands that people also give before their names
+
+
+def filled(text: str) -> str:
+    """An argument that may not be empty: a script whose variable is unset must not work on the folder that it is in."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def filled_path(text: str) -> Path:
+    """A path that is not empty; `Path("")` is the folder that the command runs in."""
+    return Path(filled(text))
+
+
+def duration_s(text: str) -> float:
+    """Seconds, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, 0 or more")
+    return value
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,6 +62,8 @@ class Parser(argparse.ArgumentParser):
             name = argument.split("=", 1)[0]
             if " " in name or name in known or len(name) < 3 or not name.startswith("-"):
                 continue
+            if has_commands and name in OF_COMMANDS:
+                self.error(f"{name} is an option of each command: give it after the command's name")
             if name.startswith("--"):
                 self.error(f"there is no option {name}{suggestion(name, known)}")
             # One dash: a short option with its value (-k5), a negative number, or a long option written short.

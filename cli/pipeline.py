@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cli.common import add_output, console, print_json
+from cli.common import add_output, console, literal, print_json
+from cli.parser import filled, filled_path
 from cli.progress import progress_bar
 from cli.targets import check_file
 
@@ -17,18 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compiling = actions.add_parser(
         "compile", help="write the pipeline's YAML for a Kubeflow cluster", formatter_class=Raw
     )
-    compiling.add_argument("--out", type=Path, default=Path("earmark-pipeline.yaml"), help="file to write")
+    compiling.add_argument("--out", type=filled_path, default=Path("earmark-pipeline.yaml"), help="file to write")
     compiling.add_argument("--image", default="earmark:latest", help="container image that holds Earmark")
     compiling.add_argument(
         "--volume", metavar="CLAIM", help="PersistentVolumeClaim to mount at /data in every step (required): the store"
     )
     compiling.add_argument("--gpus", type=int, default=0, help="GPUs for the steps that run models")
-    compiling.add_argument("--config", type=Path, help="YAML file of settings")
+    compiling.add_argument("--config", type=filled_path, help="YAML file of settings")
     add_output(compiling)
     local = actions.add_parser("local", help="run the pipeline with kfp's local runner, to try it", formatter_class=Raw)
-    local.add_argument("catalog", metavar="CATALOG")
+    local.add_argument("catalog", type=filled, metavar="CATALOG")
     local.add_argument("--store", help="folder of the store (default: $EARMARK_STORE, else ./.earmark)")
-    local.add_argument("--config", type=Path, help="YAML file of settings")
+    local.add_argument("--config", type=filled_path, help="YAML file of settings")
     add_output(local)
     add_output(actions.add_parser("graph", help="print the graph of steps"))
 
@@ -56,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print_json({"out": str(args.out), "image": args.image, "volume": args.volume, "gpus": args.gpus})
         else:
-            console().print(f"wrote {args.out}: upload it to Kubeflow Pipelines; parameters: source, store, options")
+            console().print(
+                f"wrote {literal(args.out)}: upload it to Kubeflow Pipelines; parameters: source, store, options"
+            )
         return 0
     from core.config import store_uri
     from core.location import check_new_store, store_folder
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"run_id": run_id, "store": str(store)})
     else:
-        console().print(f"run {run_id} enriched {args.catalog} into {store}")
+        console().print(f"run {run_id} enriched {literal(args.catalog)} into {literal(store)}")
     return 0
 
 

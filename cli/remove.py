@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cli.common import add_store, console, local_store, open_run, print_json
+from cli.parser import duration_s
 from cli.progress import progress_bar
 
 
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("ids", nargs="+", metavar="ID", help="content ids")
     parser.add_argument("--erase", action="store_true", help="also rewrite files, logs and caches that hold its rows")
-    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another run on the store")
+    parser.add_argument("--wait", type=duration_s, default=0.0, metavar="SECONDS", help="wait for another writer")
     add_store(parser)
 
 

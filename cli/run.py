@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
-from cli.common import add_store, console, near, print_json, printable, seconds, table
+from cli.common import add_store, console, literal, near, print_json, seconds, table
+from cli.parser import duration_s, filled, filled_path
 from cli.progress import progress_bar
 
 HELP = """\
@@ -22,9 +22,11 @@ not done again. Contents that cannot be read go to the quarantine (earmark quara
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = HELP
-    parser.add_argument("catalog", metavar="CATALOG", help="folder of media, or a .csv, .jsonl or .parquet file")
+    parser.add_argument(
+        "catalog", type=filled, metavar="CATALOG", help="folder of media; .csv, .jsonl or .parquet file"
+    )
     add_store(parser)
-    parser.add_argument("--config", type=Path, help="YAML file of settings")
+    parser.add_argument("--config", type=filled_path, help="YAML file of settings")
     parser.add_argument("--profile", choices=("bundled", "hub"), help="models: inside packages, or from a hub")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where models run (default: auto)")
     parser.add_argument("--workers", type=int, help="threads over items (default: one a core)")
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verify", action="store_true", help="hash files again instead of trusting size and mtime")
     parser.add_argument("--retry", action="store_true", help="try what is in the quarantine again")
     parser.add_argument("--refit", action="store_true", help="fit the audio statistics again: makes a new audio model")
-    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another run on the store")
+    parser.add_argument("--wait", type=duration_s, default=0.0, metavar="SECONDS", help="wait for another writer")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,7 +81,10 @@ def show(summary: dict[str, Any], out: Any = None) -> None:
     out = out or console()
     kinds = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, count in sorted(summary["kinds"].items()))
     contents = "1 content" if summary["contents"] == 1 else f"{summary['contents']} contents"
-    out.print(f"[bold]Read[/] {contents}{f' ({kinds})' if kinds else ''} from {near(summary['source'])}")
+    out.print(
+        f"[bold]Read[/] {contents}{f' ({kinds})' if kinds else ''} from {literal(near(summary['source']))}",
+        soft_wrap=True,
+    )
     for key, text in (
         ("pruned", "no longer listed: removed"),
         ("removed_and_still_listed", "removed by name: left out"),
@@ -124,25 +129,26 @@ def show(summary: dict[str, Any], out: Any = None) -> None:
     written = sum(summary["feast"]["rows_written"].values())
     total = sum(summary["step_seconds"].values())
     slowest = sorted(summary["step_seconds"].items(), key=lambda item: -item[1])[:4]
-    out.print(f"[bold]Feast[/] {written} rows written online   [bold]Store[/] {near(summary['store'])}")
+    out.print(
+        f"[bold]Feast[/] {written} rows written online   [bold]Store[/] {literal(near(summary['store']))}",
+        soft_wrap=True,
+    )
     out.print(f"[bold]Took[/] {seconds(total)}: " + ", ".join(f"{name} {seconds(s)}" for name, s in slowest))
 
 
 def _show_differences(summary: dict[str, Any], out: Any) -> None:
     """Prints the files that were left out, and the contents that are in the store but not in the catalogue."""
-    from rich.markup import escape
-
     from catalog.walk import shown_endings
 
     if summary["left_out"]:
-        out.print(f"  left out: {escape(printable(shown_endings(summary['left_out'])))}")
+        out.print(f"  left out: {literal(shown_endings(summary['left_out']))}")
     if summary["prune_withheld"]:
         out.print("[yellow]Nothing was pruned:[/] entries that cannot be read may be any content in the store")
         for detail in summary["prune_withheld"]:
-            out.print(f"  {escape(printable(detail))}")
+            out.print(f"  {literal(detail)}")
     if count := summary["not_listed"]:
         examples = summary["not_listed_examples"]
         names = ", ".join([*examples, "…"] if count > len(examples) else examples)
         what = "1 content is" if count == 1 else f"{count} contents are"
         advice = "" if summary["prune_withheld"] else f"; remove {'it' if count == 1 else 'them'} with --prune"
-        out.print(f"  {what} in the store but not in the catalogue ({escape(printable(names))}){advice}")
+        out.print(f"  {what} in the store but not in the catalogue ({literal(names)}){advice}")

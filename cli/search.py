@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from cli.common import add_store, console, local_store, open_run, print_json, print_quarantined, table
+from cli.parser import filled_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--id", help="a content of the store: what is like it?")
     what.add_argument("--text", help="words: which titles, descriptions, lyrics and transcripts are close?")
-    what.add_argument("--audio", type=Path, help="an audio file: what sounds like it?")
-    what.add_argument("--image", type=Path, help="a picture: which covers look like it?")
+    what.add_argument("--audio", type=filled_path, help="an audio file: what sounds like it?")
+    what.add_argument("--image", type=filled_path, help="a picture: which covers look like it?")
     parser.add_argument(
         "--by",
         choices=("text", "audio", "image"),
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the hub profile's models)",
     )
     among = parser.add_argument_group("among which contents (all of these must hold)")
-    among.add_argument("--kind", help="track, episode or chapter")
+    among.add_argument("--kind", choices=("track", "episode", "chapter"), help="of this kind")
     among.add_argument("--show", metavar="ID", help="of this show, album or book")
     among.add_argument("--language", metavar="TAG", help="catalogued in this language (BCP 47)")
     among.add_argument("--explicit", choices=("yes", "no"), help="catalogued as explicit, or as not explicit")

@@ -12,16 +12,17 @@ from typing import Any
 from cli.common import (
     add_store,
     console,
+    literal,
     local_store,
     near,
     open_run,
     print_json,
     print_left_out,
     print_unread,
-    printable,
     table,
     writing,
 )
+from cli.parser import filled_path
 from cli.progress import progress_bar
 from cli.targets import check_folder
 
@@ -40,7 +41,9 @@ audio_sha256 before you skip.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = HELP
-    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="a folder of audio; else the store's")
+    parser.add_argument(
+        "folder", nargs="?", type=filled_path, metavar="FOLDER", help="a folder of audio; else the store's"
+    )
     parser.add_argument("--show", metavar="NAME", help="only this show's episodes")
     parser.add_argument(
         "--music",
@@ -55,11 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="write markers as Podcasting 2.0 chapters, WebVTT or edit lists (chapters, webvtt, edl); after FOLDER",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", default=Path("skips"), help="where exports go (%(default)s)")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write a page per show and a picture per episode")
+    parser.add_argument(
+        "--out", type=filled_path, metavar="DIR", default=Path("skips"), help="where exports go (%(default)s)"
+    )
+    parser.add_argument(
+        "--report", type=filled_path, metavar="DIR", help="write a page per show and a picture per episode"
+    )
     parser.add_argument(
         "--events",
-        type=Path,
+        type=filled_path,
         metavar="FILE",
         help="player events (CSV, JSONL or Parquet: content_id, event, from_s, to_s) that raise or lower confidence; a "
         "store keeps them, of a FOLDER content_id is the path in it",
@@ -228,8 +235,6 @@ def _write(args: argparse.Namespace, episodes: list[Any], similarities: dict[str
 
 
 def _print(args: argparse.Namespace, episodes: list[Any], found: Any, written: list[Path]) -> None:
-    from rich.markup import escape
-
     from skips.exports import TITLES, total_s
     from skips.picture import hms
 
@@ -262,9 +267,9 @@ def _print(args: argparse.Namespace, episodes: list[Any], found: Any, written: l
     print_unread(found.failures)
     print_left_out(found.left_out)
     for path, detail in found.truncated:
-        out.print(f"[yellow]accepted, though truncated[/] {escape(printable(f'{path}: {detail}'))}")
+        out.print(f"[yellow]accepted, though truncated[/] {literal(f'{path}: {detail}')}")
     for path in written[:20]:
-        out.print(f"[bold]Wrote[/] {escape(printable(near(str(path))))}")
+        out.print(f"[bold]Wrote[/] {literal(near(str(path)))}")
     if len(written) > 20:
         out.print(f"[bold]Wrote[/] {len(written) - 20} more files beside them")
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cli.common import add_store, console, local_store, print_json
+from cli.common import add_store, console, literal, local_store, print_json
 from cli.features import SERVICES
+from cli.parser import filled_path
 from cli.progress import progress_bar
 from cli.targets import check_file
 
@@ -22,9 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "A timestamp is ISO 8601; one without a zone is taken as UTC."
     )
     parser.add_argument(
-        "entities", metavar="ENTITIES", type=Path, help="CSV or Parquet with content_id and event_timestamp"
+        "entities",
+        metavar="ENTITIES",
+        type=filled_path,
+        help="CSV, JSONL or Parquet with content_id and event_timestamp",
     )
-    parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
+    parser.add_argument("--out", type=filled_path, required=True, help="Parquet file to write")
     parser.add_argument(
         "--service", choices=SERVICES, default="recommender", help="feature service (default: recommender)"
     )
@@ -32,25 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    from core.errors import CatalogError
     from feature_repo.reads import training_set
     from feature_repo.store import open_store
 
     root = local_store(args)
     check_file(args.out, "--out")
-    try:
-        suffix = args.entities.suffix.lower()
-        entities = pa.csv.read_csv(args.entities) if suffix == ".csv" else pq.read_table(args.entities)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise CatalogError(f"cannot read {args.entities}: {error}") from error
-    for column in ("content_id", "event_timestamp"):
-        if column not in entities.column_names:
-            raise CatalogError(f"{args.entities} has no column {column!r}")
-    rows = _with_times(entities, args.entities)
+    rows = _with_times(_read(args.entities), args.entities)
     with progress_bar(args.quiet) as (_, on_step):
         on_step(f"join features to {rows.num_rows} rows")
         joined = training_set(open_store(root), rows, service=args.service)
@@ -59,8 +50,37 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"rows": joined.num_rows, "columns": joined.column_names, "out": str(args.out)})
     else:
-        console().print(f"wrote {joined.num_rows} rows of {joined.num_columns} columns to {args.out}")
+        console().print(f"wrote {joined.num_rows} rows of {joined.num_columns} columns to {literal(args.out)}")
     return 0
+
+
+def _read(path: Path) -> Any:
+    """The Arrow table of a file of entities. Raises `CatalogError`."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.json
+    import pyarrow.parquet as pq
+
+    from core.errors import CatalogError
+
+    ids = {"content_id": pa.string()}  # never inferred: `007` is not the number 7
+    try:
+        match path.suffix.lower():
+            case ".csv":
+                rows = pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types=ids))
+            case ".jsonl" | ".ndjson":
+                texts = pa.schema({**ids, "event_timestamp": pa.string()})
+                rows = pa.json.read_json(path, parse_options=pa.json.ParseOptions(explicit_schema=texts))
+            case ".parquet" | ".pq":
+                rows = pq.read_table(path)
+            case ending:
+                raise CatalogError(f"cannot read {path}: {ending or 'no ending'} is not .csv, .jsonl or .parquet")
+    except (OSError, pa.ArrowInvalid) as error:
+        raise CatalogError(f"cannot read {path}: {error}") from error
+    for column in ("content_id", "event_timestamp"):
+        if column not in rows.column_names:
+            raise CatalogError(f"{path} has no column {column!r}")
+    return rows
 
 
 def _write(rows: Any, out: Path) -> None:

@@ -66,6 +66,15 @@ class Config:
     limits: MediaLimits = field(default_factory=MediaLimits)
     models: Mapping[str, Any] = field(default_factory=dict)  # options of the profile's models
 
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ConfigError(f"workers must be 0 (one a core) or more, not {self.workers}")
+        for name in ("shard_items", "text_shard_items"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1")
+        if not 0 < self.index_recall <= 1:
+            raise ConfigError(f"index_recall must be above 0 and at most 1, not {self.index_recall}")
+
     @property
     def threads(self) -> int:
         return self.workers or os.cpu_count() or 1
@@ -93,9 +102,6 @@ def load_config(path: Path | None = None, values: Mapping[str, Any] | None = Non
     config: Config = build(Config, {**merged, **(values or {})})
     if config.profile not in ("bundled", "hub"):
         raise ConfigError(f"profile {config.profile!r} is not known; use bundled or hub")
-    for name in ("shard_items", "text_shard_items"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"{name} must be at least 1")
     return config
 
 

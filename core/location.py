@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from core.errors import ConfigError
+from core.errors import ConfigError, StorageError
 
 RELEASE = "release.json"
 RUNS = "runs"
@@ -58,8 +58,11 @@ def other_files(folder: Path) -> str:
 
 
 def check_new_store(folder: Path) -> None:
-    """Raises `ConfigError` for a folder with other files, such as media: a run must not begin a store there."""
-    others = "" if folder.is_file() else other_files(folder)
+    """Raises `ConfigError` for a folder with other files, such as media: a run must not begin a store there;
+    and `StorageError` for a file."""
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"cannot make the store {folder}: it is a file, not a folder")
+    others = other_files(folder)
     if others:
         raise ConfigError(
             f"the folder {folder} is not a store and is not empty (it holds {others}): name a new or an empty folder, "

@@ -60,7 +60,8 @@ def _materialise(run: Run, root: Path) -> dict[str, int]:
     from feature_repo.materialise import materialise
     from feature_repo.store import open_store
 
-    return materialise(open_store(root), progress=lambda view, done, total: run.progress("materialise", done, total))
+    # The total is one view's, so a count over all views has none.
+    return materialise(open_store(root), progress=lambda view, done, total: run.progress("rows", done, 0))
 
 
 def index(run: Run) -> dict[str, Any]:

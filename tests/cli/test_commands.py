@@ -137,6 +137,35 @@ def test_a_training_set_reads_times_with_and_without_a_zone(enriched: Pair, tmp_
     assert [f"{t:%d %H:%M %Z}" for t in found] == ["01 00:00 UTC", "01 10:00 UTC", "01 10:00 UTC"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rows.csv", "content_id,event_timestamp\n007,2026-03-01T12:00:00+02:00\n8,2026-03-01T10:00:00Z\n"),
+        (
+            "rows.jsonl",
+            '{"content_id": "007", "event_timestamp": "2026-03-01T12:00:00+02:00"}\n'
+            '{"content_id": "8", "event_timestamp": "2026-03-01T10:00:00Z"}\n',
+        ),
+    ],
+)
+def test_ids_of_a_training_set_that_look_like_numbers_are_texts(name: str, text: str, tmp_path: Path) -> None:
+    from cli.training_set import _read, _with_times
+
+    (tmp_path / name).write_text(text)
+    rows = _with_times(_read(tmp_path / name), tmp_path / name).to_pylist()
+    assert [row["content_id"] for row in rows] == ["007", "8"]
+    assert {f"{row['event_timestamp']:%d %H:%M %Z}" for row in rows} == {"01 10:00 UTC"}
+
+
+@pytest.mark.parametrize(("name", "text"), [("rows.jsonl", '{"content_id": "7"'), ("rows.xlsx", "x"), ("rows", "x")])
+def test_a_training_set_of_a_file_that_cannot_be_read(
+    name: str, text: str, enriched: Pair, capsys: Output, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert run("training-set", tmp_path / name, "--out", tmp_path / "x.parquet", "--store", enriched[1]) == 3
+    assert f"cannot read {tmp_path / name}" in capsys.readouterr().err
+
+
 def test_a_training_set_is_not_joined_for_a_file_that_cannot_be_written(
     enriched: Pair, capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,11 +246,12 @@ def test_status_and_quarantine(enriched: Pair, capsys: Output) -> None:
 
 
 def test_a_run_removal_and_return(tmp_path: Path, capsys: Output) -> None:
-    shelf = make_shelf(tmp_path / "catalog", sounds=0, texts=3)
-    store = tmp_path / "store"
+    shelf = make_shelf(tmp_path / "catalog [/bold]", sounds=0, texts=3)
+    store = tmp_path / "[2020] :cd: [/]" / "store"
     assert run("run", shelf.source, "--store", store, "--device", "cpu") == 0
     out = capsys.readouterr().out
     assert "3 contents (3 chapters)" in out and "recall@10" in out
+    assert "catalog [/bold]/" in out and "[2020] :cd: [/]/store" in out, "a path is neither markup nor an emoji"
     assert run("run", shelf.source, "--store", store, "--device", "cpu") == 0
     assert "everything was up to date" in capsys.readouterr().out
     gone = "text/1 😀"
@@ -263,7 +293,7 @@ def test_errors_say_what_to_do(tmp_path: Path, capsys: Output, monkeypatch: pyte
 def test_a_store_that_cannot_be_written(tmp_path: Path, capsys: Output) -> None:
     (tmp_path / "store").mkdir(mode=0o500)
     assert run("run", make_shelf(tmp_path / "s", 0, 1).source, "--store", tmp_path / "store") == 5
-    assert "cannot" in capsys.readouterr().err
+    assert "it is a file, not a folder" in capsys.readouterr().err
 
 
 def test_a_file_where_the_store_should_be(tmp_path: Path, capsys: Output) -> None:
