@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pyarrow as pa
 
 from core.contracts import CONTENT_SCHEMA, KINDS, REQUIRED_COLUMNS, id_problem
-from core.errors import CatalogError, ConfigError
+from core.errors import CatalogError
 
 SHOWN_CHARS = 80
 TIMES = ("updated_at", "published_at")
@@ -69,13 +69,13 @@ class _Refused(Exception):
 
 
 def zone_of(timezone: str | None) -> ZoneInfo | None:
-    """The zone of naive timestamps. Raises `ConfigError` for a name that is not known."""
+    """The zone of naive timestamps. Raises `CatalogError` for a name that is not known."""
     if timezone is None:
         return None
     try:
         return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(f"--timezone {timezone!r} is not a known time zone, such as Europe/Berlin") from error
+        raise CatalogError(f"--timezone {timezone!r} is not a known time zone, such as Europe/Berlin") from error
 
 
 def check_columns(names: Sequence[str], where: str) -> None:

@@ -27,11 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import pyarrow.parquet as pq
 
-    from core.errors import ConfigError, StorageError
+    from core.errors import StorageError
     from pipelines.duplicates import duplicates
 
-    if not 0 < args.score <= 1:
-        raise ConfigError(f"--score {args.score} is no cosine of near contents: above 0, at most 1")
     if args.out is not None:
         check_file(args.out, "--out")
     context = open_run(local_store(args))

@@ -44,8 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from catalog.rows import zone_of
     from core.config import load_config, store_uri
-    from core.errors import CatalogError
+    from core.errors import CatalogError, ConfigError
     from pipelines.inprocess import run_catalog
 
     config = load_config(args.config).replace(
@@ -55,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
         timezone=args.timezone,
         accept_truncated=args.accept_truncated or None,
     )
+    try:
+        zone_of(config.timezone)
+    except CatalogError as error:  # of the settings, not of the catalogue
+        raise ConfigError(str(error)) from error
     with progress_bar(args.quiet) as (progress, on_step):
         summary = run_catalog(
             args.catalog,
