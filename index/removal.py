@@ -102,8 +102,10 @@ def _remove(folder: Path, name: str, content_ids: list[str]) -> Manifest | None:
         return manifest
     # What the log holds of them so far does not count any more.
     by_remove = {**removals(folder, manifest, live=False), **dict.fromkeys(content_ids, changes.last)}
-    deleted = {one: changes.deleted[one] for one in content_ids if one in changes.deleted}
-    removed = removed_table({**removals(folder, manifest, live=True), **deleted}, by_remove)
+    # And so what it says of live deletes is kept: which of these contents are deleted now, and which were put since.
+    deleted = {one: n for one, n in removals(folder, manifest, live=True).items() if one not in content_ids}
+    deleted |= {one: changes.deleted[one] for one in content_ids if one in changes.deleted}
+    removed = removed_table(deleted, by_remove)
     next_id = max(changes.next_id, highest_id(folder, name))
     if not kept:
         leave_floor(folder, name, next_id, manifest.merged, removed)

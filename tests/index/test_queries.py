@@ -280,15 +280,17 @@ def test_what_was_put_live_and_removed_returns_with_a_publication(tmp_path: Path
     """Unless it was deleted live: a purge blanks what the log has of it, and that must not look like a delete."""
     publish(tmp_path)
     with LiveIndex(tmp_path, "a", write=True) as live:
-        live.delete(["a1", "a2"])
-        live.put_many([(name, VECTORS[7], None, None) for name in ("a0", "a1", "new")])
-    remove(tmp_path, "a", ["a0", "a1", "a2", "new"], purge=purge, missing_ok=True)
+        live.delete(["a1", "a2", "a4"])
+        live.merge()  # the base knows that they are deleted
+        live.put_many([(name, VECTORS[7], None, None) for name in ("a0", "a1", "a4", "new")])
+        live.delete("a4")
+    remove(tmp_path, "a", ["a0", "a1", "a2", "a4", "new"], purge=purge, missing_ok=True)
     remove(tmp_path, "a", ["a2", "a3"], purge=purge, missing_ok=True)
     assert not {"a0", "a1", "a2", "a3", "new"} & set(ids(open_index(tmp_path, "a").search(VECTORS[0], COUNT)))
     publish(tmp_path, "t")
-    assert set(NAMES) - set(ids(open_index(tmp_path, "a").search(VECTORS[0], COUNT + 1))) == {"a2"}
+    assert set(NAMES) - set(ids(open_index(tmp_path, "a").search(VECTORS[0], COUNT + 1))) == {"a2", "a4"}
     with LiveIndex(tmp_path, "a", write=True) as live:
-        live.put("a2", VECTORS[2])
+        live.put_many([(name, VECTORS[2], None, None) for name in ("a2", "a4")])
     publish(tmp_path, "u")
     assert set(ids(open_index(tmp_path, "a").search(VECTORS[0], COUNT + 1))) == set(NAMES)
 
