@@ -24,6 +24,7 @@ $(STAMP): $(LOCK) pyproject.toml
 	  || $(PYTHON) -m pip install --quiet --user --break-system-packages uv
 	@command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 || command -v clang++ >/dev/null 2>&1 \
 	  || echo "note: pdqhash is compiled where it is installed; without a C++ compiler this will fail (apt-get install g++)"
+	@echo "installing the packages of $(LOCK) into $(VENV); the first time, this downloads several gigabytes"
 	@UV=$$(command -v uv || echo "$(PYTHON) -m uv"); \
 	  test -x $(BIN)/python || $$UV venv --quiet --python $(PYTHON) $(VENV); \
 	  lock=$(LOCK); \
