@@ -131,5 +131,5 @@ def test_the_operations_of_musicnn_by_hand() -> None:
 def test_the_json_is_a_list_of_rows() -> None:
     rows = json.loads(bench("decode", "--quick", "--json"))
     keys = {"name", "ours", "peer", "limit", "ratio_to_peer", "ratio_to_limit", "unit", "machine", "versions"}
-    assert len(rows) == 6 and all(keys <= set(row) and row["quick"] for row in rows)
+    assert len(rows) == 8 and all(keys <= set(row) and row["quick"] for row in rows)
     assert all(row["ours"] > 0 for row in rows)

@@ -249,7 +249,7 @@ def test_progress_counts_every_content_once(shelf: Shelf, run_on: RunOn) -> None
 
     run_on(shelf.source, progress=progress)
     assert seen["media"] == [10, 10] and seen["text"] == [10, 10]
-    assert seen["materialise"][0] > 0
+    assert seen["rows"][0] > 0
 
 
 def test_reading_ahead_of_a_device_makes_the_same_rows(
