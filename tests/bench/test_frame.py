@@ -5,14 +5,26 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from bench import frame
 from bench.__main__ import NAMES, load
-from bench.frame import Row, adopt_orphans, alternate, counted_server, cpu_seconds, machine, server_apart, versions
+from bench.frame import (
+    Row,
+    adopt_orphans,
+    alternate,
+    cost,
+    counted_server,
+    cpu_seconds,
+    machine,
+    server_apart,
+    versions,
+)
 from bench.stages import musicnn_flops
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,6 +82,23 @@ def test_a_worker_that_lives_on_is_counted_once() -> None:
         assert burnt <= living + 0.05 and living < burnt + 0.5  # what this process used beside it is little
     ended = cpu_seconds() - before
     assert living - 0.05 <= ended < living + 0.5  # moved to the ended children, not counted twice
+
+
+def test_looking_for_processes_is_no_cost_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than a small call does."""
+    look = frame._other_seconds
+    looks: list[float] = []
+
+    def slow() -> float:
+        until = time.process_time() + 0.3
+        while time.process_time() < until:
+            pass
+        looks.append(look())
+        return looks[-1]
+
+    monkeypatch.setattr(frame, "_other_seconds", slow)
+    cpu, _ = cost(lambda: None)
+    assert len(looks) == 2 and cpu < 0.1
 
 
 def test_a_worker_of_a_worker_is_counted() -> None:
